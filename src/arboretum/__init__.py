@@ -1,0 +1,46 @@
+"""Arboretum: git worktrees as objects, hypotheses tested in parallel, tasks orchestrated without conflict.
+
+The public names below are resolved when they are first used, so that ``import arboretum`` imports
+no git library, no terminal library and no database.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from arboretum.errors import ArboretumError as ArboretumError
+    from arboretum.errors import GitOperationError as GitOperationError
+    from arboretum.process import CommandRequest as CommandRequest
+    from arboretum.process import CommandResult as CommandResult
+    from arboretum.repository import Repository as Repository
+    from arboretum.worktree import Worktree as Worktree
+
+_PUBLIC = {
+    "ArboretumError": "arboretum.errors",
+    "GitOperationError": "arboretum.errors",
+    "CommandRequest": "arboretum.process",
+    "CommandResult": "arboretum.process",
+    "Repository": "arboretum.repository",
+    "Worktree": "arboretum.worktree",
+}
+
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (the names are strings; ruff cannot see through the star)
+
+logging.getLogger("arboretum").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _PUBLIC[name]
+    except KeyError:
+        raise AttributeError(f"module 'arboretum' has no attribute {name!r}") from None
+    return getattr(importlib.import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The command: options in, exit codes out. `render` is the only printer."""

@@ -1,0 +1,1 @@
+"""Executors past one machine."""

@@ -1,0 +1,1 @@
+"""The parallel hypothesis tester: plan, pool, trials, verdicts, search, store."""

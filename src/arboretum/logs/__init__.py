@@ -1,0 +1,1 @@
+"""Logging, progress and metrics over the standard library; importing configures nothing."""

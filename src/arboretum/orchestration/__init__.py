@@ -1,0 +1,1 @@
+"""From a list of tasks to merged work: scopes, plan, run, merge."""
