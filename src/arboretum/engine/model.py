@@ -96,8 +96,11 @@ class Plan:
         junit: Path (in the slot) of a JUnit XML file that the command writes.
         metrics: A pattern with the groups ``name`` and ``value`` that finds numbers in the output.
         metrics_file: Path (in the slot) of a JSON object of numbers that the command writes.
+        confidence: Stop repeating a hypothesis once its trials alone decide it with this probability.
+        stop_on_supported: End the run at the first hypothesis that is supported.
         hypotheses: What is to be tested, in the order of the file.
         path: The plan file, for messages.
+        lines: The line of each key of the plan file (``hypothesis[2].ref``), for messages.
     """
 
     title: str = ""
@@ -117,8 +120,11 @@ class Plan:
     junit: str | None = None
     metrics: str | None = None
     metrics_file: str | None = None
+    confidence: float = 0.99
+    stop_on_supported: bool = False
     hypotheses: tuple[Hypothesis, ...] = ()
     path: str | None = None
+    lines: Mapping[str, int] = field(factory=dict, repr=False, eq=False)
 
 
 class Outcome(enum.StrEnum):

@@ -1,0 +1,392 @@
+"""The plan file (``hypotheses.toml``): read it into a `Plan`, and say exactly where it is wrong.
+
+Two steps, both before anything is made: `load_plan` checks what the file alone can tell, `validate` what
+only the repository can (that its revisions exist). Every error is an `InputFileError` with file, line and key.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import evolve
+
+from arboretum.durations import parse_duration
+from arboretum.engine.model import CONTROL, CommandSpec, Expectation, Hypothesis, Plan, check_identifier
+from arboretum.errors import ArboretumError, GitOperationError, InputFileError, InvalidValueError, UsageError
+from arboretum.process.model import CommandRequest
+from arboretum.toml_document import KeyPath, TomlDocument, check_text
+from arboretum.values import Revision, parse_tree_path
+
+if TYPE_CHECKING:
+    from arboretum.repository import Repository
+
+Parser = Callable[[Any], Any]
+
+#: The keys that make a hypothesis different from the base; a hypothesis has at most one of them.
+SOURCES: Final = ("ref", "patch", "edit", "env", "command", "combine")
+MAX_REPEATS: Final = 10_000
+
+
+def load_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read the plan file at `path`; nothing else is read but the patch files it names.
+
+    Raises:
+        InputFileError: The file, or a key in it, cannot be meant.
+    """
+    return plan_of(TomlDocument.read(path, kind="plan file"))
+
+
+def plan_of(document: TomlDocument) -> Plan:
+    """The plan that a parsed file states. Paths of patch files are relative to the file's folder.
+
+    Raises:
+        InputFileError: A key cannot be meant.
+    """
+    data = document.check_keys(document.data, (), {*_PLAN, "version", "hypothesis", "timeout"})
+    _check_version(document, data)
+    if "command" not in data:
+        raise document.error("the plan has no command", ("command",), hint='add: command = "pytest -q"')
+    values = _parse_table(document, (), data, _PLAN)
+    values |= _timeout(document, data)
+    hypotheses = _hypotheses(document, data.get("hypothesis", []))
+    return Plan(**values, hypotheses=hypotheses, path=document.path, lines=document.lines)
+
+
+def validate(plan: Plan, repository: Repository) -> None:
+    """Check what only the repository knows: that the base and every `ref` name a commit. Nothing is made.
+
+    Raises:
+        InputFileError: A revision of a plan file names no commit; with the file, line and key.
+        UsageError: The same for a plan that was not read from a file.
+    """
+    _resolve(plan, repository, "base", plan.base)
+    for index, hypothesis in enumerate(plan.hypotheses):
+        if hypothesis.ref is not None:
+            _resolve(plan, repository, f"hypothesis[{index}].ref", hypothesis.ref)
+
+
+def _resolve(plan: Plan, repository: Repository, key: str, revision: str) -> None:
+    try:
+        repository.resolve(revision)
+    except (GitOperationError, InvalidValueError) as error:
+        raise plan_error(plan, key, error.message, hint=error.hint) from error
+
+
+def plan_error(plan: Plan, key: str, message: str, *, hint: str = "") -> UsageError:
+    """The error for the key `key` of `plan`: with file and line when the plan was read from a file."""
+    if plan.path is None:
+        return UsageError(f"{key}: {message}", hint=hint)
+    line = next((plan.lines[k] for k in (key, key.rpartition(".")[0]) if k in plan.lines), None)
+    return InputFileError(message, path=plan.path, line=line, key=key, hint=hint)
+
+
+# --- the parsers of single values: each takes what TOML gave and returns what the model holds ---
+
+
+def _integer(low: int, high: int) -> Parser:
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidValueError(f"a whole number from {low} to {high} is wanted, not {value!r}")
+        return value
+
+    return parse
+
+
+def _fraction(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidValueError(f"a number from 0 to 1 is wanted, not {value!r}")
+    return float(value)
+
+
+def _confidence(value: object) -> float:
+    number = _fraction(value)
+    if not 0.5 < number < 1:
+        raise InvalidValueError(f"a number between 0.5 and 1 is wanted, not {value!r}")
+    return number
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidValueError(f"true or false is wanted, not {value!r}")
+    return value
+
+
+def _revision(value: object) -> str:
+    return str(Revision(check_text(value)))
+
+
+def _identifier(value: object) -> str:
+    text = check_identifier(check_text(value))
+    if text == CONTROL:
+        raise InvalidValueError(f"{CONTROL!r} is the name of the base itself under the same command")
+    return text
+
+
+def _list(parse: Parser) -> Parser:
+    def parse_all(value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise InvalidValueError(f"a list is wanted, not {value!r}")
+        return tuple(parse(item) for item in value)
+
+    return parse_all
+
+
+def parse_command(value: object) -> CommandSpec:
+    """A command: a text that is split as a shell would, a list of arguments, or ``{shell = "..."}``.
+
+    Raises:
+        InvalidValueError: It is none of these, is empty, or has unbalanced quotes.
+    """
+    shell = False
+    if isinstance(value, dict):
+        if set(value) != {"shell"}:
+            raise InvalidValueError('a command table has the one key "shell"', hint='{shell = "make && ./check"}')
+        value, shell = [check_text(value["shell"])], True
+    if not isinstance(value, str | list):
+        raise InvalidValueError(f"a command is a text, a list or {{shell = ...}}, not {value!r}")
+    for part in value if isinstance(value, list) else [value]:
+        check_text(part)
+    request = CommandRequest(argv=value, shell=shell)
+    if shell and not request.argv[0].strip():
+        raise InvalidValueError("the command is empty", hint="name a program to run")
+    return CommandSpec(request.argv, shell)
+
+
+def _env(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidValueError(f"a table of variables is wanted, not {value!r}", hint='env = {NAME = "value"}')
+    for name, text in value.items():
+        if not name or "=" in name or "\x00" in name:
+            raise InvalidValueError(f"{name!r} cannot be the name of a variable")
+        if not isinstance(text, str):
+            raise InvalidValueError(f"the variable {name} needs a text, not {text!r}", hint="put it in quotes")
+        check_text(text)
+    return dict(value)
+
+
+def _pattern(*groups: str) -> Parser:
+    def parse(value: object) -> str:
+        text = check_text(value)
+        try:
+            compiled = re.compile(text, re.MULTILINE)
+        except re.error as error:
+            raise InvalidValueError(f"not a regular expression: {error}") from error
+        for group in groups:
+            if group not in compiled.groupindex:
+                raise InvalidValueError(f"the pattern has no group {group!r}", hint=f"write (?P<{group}>...)")
+        return text
+
+    return parse
+
+
+def _tree_path(value: object) -> str:
+    return parse_tree_path(check_text(value).removeprefix("./").removesuffix("/"))
+
+
+def _expectation(value: object) -> Expectation:
+    try:
+        return Expectation(check_text(value))
+    except ValueError as error:
+        raise InvalidValueError(f'"pass" or "fail" is wanted, not {value!r}') from error
+
+
+_PLAN: Final[Mapping[str, Parser]] = {
+    "title": check_text,
+    "base": _revision,
+    "command": parse_command,
+    "grace": parse_duration,
+    "repeats": _integer(1, MAX_REPEATS),
+    "confidence": _confidence,
+    "stop_on_supported": _boolean,
+    "setup": parse_command,
+    "setup_inputs": _list(_tree_path),
+    "include": _list(_tree_path),
+    "env": _env,
+    "cache_env": _list(check_text),
+    "cache_versions": _list(parse_command),
+    "nothing_ran": _pattern(),
+    "junit": _tree_path,
+    "metrics": _pattern("name", "value"),
+    "metrics_file": _tree_path,
+}
+_HYPOTHESIS: Final[Mapping[str, Parser]] = {
+    "id": _identifier,
+    "description": check_text,
+    "ref": _revision,
+    "patch": check_text,
+    "edit": parse_command,
+    "env": _env,
+    "command": parse_command,
+    "combine": _list(_identifier),
+    "expect": _expectation,
+    "probability": _fraction,
+    "impact": _fraction,
+    "complexity": _fraction,
+    "timeout": parse_duration,
+    "fresh": _boolean,
+    "tags": _list(check_text),
+}
+
+
+# --- tables ---
+
+
+def _parse_table(
+    document: TomlDocument, path: KeyPath, table: Mapping[str, Any], parsers: Mapping[str, Parser]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in parsers:
+            try:
+                values[key] = parsers[key](value)
+            except ArboretumError as error:
+                raise document.refuse(error, (*path, key)) from error
+    return values
+
+
+def _check_version(document: TomlDocument, data: Mapping[str, Any]) -> None:
+    version = data.get("version", 1)
+    if isinstance(version, bool) or version != 1:
+        raise document.error(
+            f"version {version!r} of the plan format is not known", ("version",), hint="this arboretum reads version 1"
+        )
+
+
+def _timeout(document: TomlDocument, data: Mapping[str, Any]) -> dict[str, Any]:
+    if "timeout" not in data:
+        return {}
+    if data["timeout"] == "auto":
+        return {"auto_timeout": True}
+    return {"timeout": _positive_duration(document, ("timeout",), data["timeout"])}
+
+
+def _positive_duration(document: TomlDocument, path: KeyPath, value: object) -> float:
+    try:
+        seconds = parse_duration(value)
+    except InvalidValueError as error:
+        hint = error.hint + (", or 'auto'" if len(path) == 1 else "")
+        raise document.error(error.message, path, hint=hint) from error
+    if math.isclose(seconds, 0):
+        raise document.error("a timeout of zero would stop every trial", path, hint="leave it out for no timeout")
+    return seconds
+
+
+def _hypotheses(document: TomlDocument, tables: object) -> tuple[Hypothesis, ...]:
+    if not isinstance(tables, list):
+        raise document.error("hypotheses are an array of tables", ("hypothesis",), hint="write [[hypothesis]]")
+    hypotheses = tuple(_hypothesis(document, ("hypothesis", i), table) for i, table in enumerate(tables))
+    if not hypotheses:
+        raise document.error(
+            "the plan has no hypothesis", ("hypothesis",), hint="add at least one [[hypothesis]] table"
+        )
+    _check_ids(document, hypotheses)
+    _check_combinations(document, hypotheses)
+    return hypotheses
+
+
+def _hypothesis(document: TomlDocument, path: KeyPath, table: object) -> Hypothesis:
+    table = document.check_keys(table, path, _HYPOTHESIS)
+    if "id" not in table:
+        raise document.error("the hypothesis has no id", path, hint='add: id = "a-short-name"')
+    sources = [key for key in table if key in SOURCES]
+    if len(sources) > 1:
+        raise document.error(
+            f"a hypothesis has one source of change, and this one has {' and '.join(sources)}",
+            (*path, sources[1]),
+            hint='make a hypothesis of each, and a third with combine = ["one", "other"]',
+        )
+    values = _parse_table(document, path, table, _HYPOTHESIS)
+    if "timeout" in table:
+        _positive_duration(document, (*path, "timeout"), table["timeout"])
+    if "patch" in values:
+        values["patch"] = _patch(document, (*path, "patch"), values["patch"])
+    return Hypothesis(**values)
+
+
+def _patch(document: TomlDocument, path: KeyPath, text: str) -> bytes:
+    if "\n" in text:  # the patch itself; a path has no line break
+        return text.encode()
+    file = os.path.join(os.path.dirname(document.path), text)
+    try:
+        with open(file, "rb") as opened:
+            content = opened.read()
+    except OSError as error:
+        raise document.error(f"the patch file {text!r} cannot be read: {error.strerror}", path) from error
+    if not content.strip():
+        raise document.error(f"the patch file {text!r} is empty", path)
+    return content
+
+
+def _check_ids(document: TomlDocument, hypotheses: tuple[Hypothesis, ...]) -> None:
+    seen: dict[str, int] = {}
+    for index, hypothesis in enumerate(hypotheses):
+        # Ids become file names, and some file systems fold their case.
+        first = seen.setdefault(hypothesis.id.casefold(), index)
+        if first != index:
+            line = document.line_of(("hypothesis", first, "id"))
+            raise document.error(
+                f"the id {hypothesis.id!r} is taken: the hypothesis on line {line} has it",
+                ("hypothesis", index, "id"),
+                hint="ids differ in more than upper and lower case",
+            )
+
+
+def _check_combinations(document: TomlDocument, hypotheses: tuple[Hypothesis, ...]) -> None:
+    by_id = {h.id: h for h in hypotheses}
+    for index, hypothesis in enumerate(hypotheses):
+        if not hypothesis.combine:
+            continue
+        path: KeyPath = ("hypothesis", index, "combine")
+        if len(set(hypothesis.combine)) < max(2, len(hypothesis.combine)):
+            raise document.error("a combination names two or more different hypotheses", path)
+        for name in hypothesis.combine:
+            if name not in by_id:
+                raise document.error(f"there is no hypothesis {name!r} to combine", path)
+            if by_id[name].combine:
+                raise document.error(f"{name!r} is a combination itself", path, hint="name its parts instead")
+        _check_parts(document, path, tuple(by_id[name] for name in hypothesis.combine))
+
+
+def _check_parts(document: TomlDocument, path: KeyPath, parts: tuple[Hypothesis, ...]) -> None:
+    with_command = [part.id for part in parts if part.command is not None]
+    if len(with_command) > 1:
+        raise document.error(f"{' and '.join(with_command)} have a command each, and only one can be run", path)
+    env: dict[str, str] = {}
+    for part in parts:
+        for name, value in part.env.items():
+            if env.setdefault(name, value) != value:
+                raise document.error(f"the variable {name} would have to be both {env[name]!r} and {value!r}", path)
+
+
+def plan_for_refs(refs: tuple[str, ...], command: CommandSpec, *, base: str = "HEAD", **settings: Any) -> Plan:
+    """The plan of ``arboretum run --ref A --ref B -- CMD``: each revision is a hypothesis that predicts a pass.
+
+    Args:
+        refs: The revisions.
+        command: What every trial runs.
+        base: What the control runs on.
+        settings: Other fields of `Plan`.
+
+    Raises:
+        InvalidValueError: A text is no revision.
+        UsageError: A revision is named twice.
+    """
+    hypotheses: dict[str, Hypothesis] = {}
+    for ref in refs:
+        name = _id_for(_revision(ref))
+        if any(h.ref == ref for h in hypotheses.values()):
+            raise UsageError(f"the revision {ref!r} is named twice")
+        while name in hypotheses or name == CONTROL:
+            name += "-2"
+        hypotheses[name] = Hypothesis(id=name, ref=ref)
+    return evolve(Plan(command=command, base=_revision(base), hypotheses=tuple(hypotheses.values())), **settings)
+
+
+def _id_for(ref: str) -> str:
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", ref).strip(".-")[:80] or "ref"
+    text = re.sub(r"\.{2,}", ".", text).removesuffix(".lock")
+    return check_identifier(text) if text.strip("-._") else "ref"
