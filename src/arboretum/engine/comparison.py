@@ -2,8 +2,8 @@
 
 A difference is told when it is large (the medians differ by a factor) and, where there are enough trials to
 show it, not by chance: the exact two-sided permutation test of the rank sum, which assumes nothing of how run
-times are distributed (they are skewed, so a t-test would not do). With fewer than four trials on a side that test can often
-not reach any level one would accept; then a larger factor is asked for and the note says that it was seen, not proven.
+times are distributed (they are skewed, so a t-test would not do). With three trials a side or fewer that test cannot
+reach the level at all; then a larger factor is asked for, and the note says that it was seen, not proven.
 """
 
 from __future__ import annotations
@@ -89,15 +89,12 @@ def compare(trials: Sequence[Trial], control: Sequence[Trial]) -> tuple[Comparis
         return ()
     found = [_compare(DURATION, [t.duration for t in own], [t.duration for t in other])]
     names = {name for t in own for name in t.metrics} & {name for t in other for name in t.metrics}
-    for name in sorted(names):
-        found.append(
-            _compare(
-                name,
-                [t.metrics[name] for t in own if name in t.metrics],
-                [t.metrics[name] for t in other if name in t.metrics],
-            )
-        )
+    found.extend(_compare(name, _values(name, own), _values(name, other)) for name in sorted(names))
     return tuple(found)
+
+
+def _values(name: str, trials: Sequence[Trial]) -> list[float]:
+    return [t.metrics[name] for t in trials if name in t.metrics]
 
 
 def _compare(name: str, own: list[float], control: list[float]) -> Comparison:

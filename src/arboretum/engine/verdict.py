@@ -100,6 +100,10 @@ def _conclude(own: Weight, control: Weight) -> tuple[Verdict, Reason, float]:
         return Verdict.INCONCLUSIVE, Reason.FLAKY, 0.0
     if own.contradict:
         return Verdict.FALSIFIED, Reason.CONTRADICTED, 1 - own.probability_agrees
+    return _against_control(own, control)
+
+
+def _against_control(own: Weight, control: Weight) -> tuple[Verdict, Reason, float]:
     if control.problem is Outcome.CANCELLED:
         return Verdict.INCONCLUSIVE, Reason.CANCELLED, 0.0
     if control.problem is not None or control.mixed:
