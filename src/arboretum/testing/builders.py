@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from arboretum.backends.memory import File, FileContent
 from arboretum.values import FileMode, Oid
 
 #: Who commits, unless a test says otherwise.
@@ -33,30 +34,6 @@ CONFIG: Final = {
     "maintenance.auto": "false",
     "commit.gpgSign": "false",
 }
-
-
-@frozen
-class File:
-    """The content of one path of a commit: bytes, and whether it is executable or a symbolic link.
-
-    Args:
-        data: The content; for a link, its target.
-        mode: FILE, EXECUTABLE or SYMLINK.
-    """
-
-    data: bytes
-    mode: FileMode = FileMode.FILE
-
-    @classmethod
-    def of(cls, content: FileContent) -> File:
-        """Text and bytes make a plain file; a `File` is itself."""
-        if isinstance(content, File):
-            return content
-        return cls(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
-
-
-#: What a test may give as the content of a file.
-FileContent = File | bytes | str
 
 
 @frozen

@@ -1,0 +1,145 @@
+"""Three-way merge of trees with rename detection. Pure, except that merged contents are stored as blobs.
+
+It follows the outcome of git's ``ort`` strategy: which merges are clean and what tree they give, and
+which paths conflict. Renames of whole folders are not inferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import define, field
+
+from arboretum.backends.memory import graph
+from arboretum.backends.memory.lines import merge_lines
+from arboretum.backends.memory.objects import Entry, ObjectStore, Snapshot, path_key
+from arboretum.backends.memory.renames import find_renames
+from arboretum.values import FileMode, MergeOutcome, Oid
+
+_PLAIN = {FileMode.FILE, FileMode.EXECUTABLE}
+
+
+@define(eq=False)
+class TreeMerge:
+    """One merge in progress: the merged tree so far, and the paths that conflict."""
+
+    store: ObjectStore
+    base: Snapshot
+    ours: Snapshot
+    theirs: Snapshot
+    merged: Snapshot = field(factory=dict, init=False)
+    conflicts: set[str] = field(factory=set, init=False)
+
+    def run(self) -> TreeMerge:
+        """Merge; then `merged` and `conflicts` say what came out."""
+        base, ours, theirs = self._follow_renames()
+        for path in base.keys() | ours.keys() | theirs.keys():
+            self._merge_path(path, base.get(path), ours.get(path), theirs.get(path))
+        self._check_folders()
+        return self
+
+    def _follow_renames(self) -> tuple[Snapshot, Snapshot, Snapshot]:
+        """The three trees with each renamed path under its new name in all of them."""
+        base, ours, theirs = dict(self.base), dict(self.ours), dict(self.theirs)
+        mine = self._renames(self.ours, self.theirs)
+        yours = self._renames(self.theirs, self.ours)
+        for old in sorted(mine.keys() | yours.keys(), key=path_key):
+            here, there = mine.get(old), yours.get(old)
+            if here is not None and there is not None and here != there:
+                self.conflicts |= {old, here, there}
+            elif here is not None and here == there:
+                self._rename(base, here, old)
+            elif here is not None:
+                self._follow(base, theirs, old, here, self.ours)
+            elif there is not None:
+                self._follow(base, ours, old, there, self.theirs)
+        return base, ours, theirs
+
+    def _renames(self, side: Snapshot, other: Snapshot) -> dict[str, str]:
+        """Old path -> new path on one side, for paths that the other side touched."""
+        found = find_renames(
+            self.base, side, self.store.blob, relevant=lambda p: other.get(p) != self.base[p]
+        )  # fmt: skip
+        return {old: new for new, old in found.items()}
+
+    def _follow(self, base: Snapshot, other: Snapshot, old: str, new: str, renamer: Snapshot) -> None:
+        """One side renamed `old` to `new`: let the other side's version of it take the same way."""
+        if old not in other:
+            if self.base[old] != renamer[new] or new not in other:
+                self.conflicts.add(new)  # renamed here, deleted there
+            return
+        if new in other:
+            if other[new] != renamer[new] or other[old] != self.base[old]:
+                self.conflicts.add(new)  # renamed here, added there
+            return
+        other[new] = other.pop(old)
+        self._rename(base, new, old)
+
+    def _rename(self, base: Snapshot, new: str, old: str) -> None:
+        if old in base:
+            entry = base.pop(old)
+            if new in base:
+                self.conflicts.add(new)  # two files became one
+            base[new] = entry
+
+    def _merge_path(self, path: str, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> None:
+        if theirs in (ours, base):
+            result = ours
+        elif ours == base:
+            result = theirs
+        else:
+            result = self._merge_both(path, base, ours, theirs)
+        if result is not None:
+            self.merged[path] = result
+
+    def _merge_both(self, path: str, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> Entry | None:
+        """Both sides changed the path, and differently."""
+        if ours is None or theirs is None:
+            self.conflicts.add(path)
+            return ours or theirs
+        if ours[0] not in _PLAIN or theirs[0] not in _PLAIN or (base is not None and base[0] not in _PLAIN):
+            self.conflicts.add(path)
+            return ours
+        mode = ours[0]
+        if base is not None and ours[0] == base[0]:
+            mode = theirs[0]
+        elif base is None and ours[0] != theirs[0]:
+            self.conflicts.add(path)
+        blob = self.store.blob
+        merged = merge_lines(blob(base[1]) if base else b"", blob(ours[1]), blob(theirs[1]))
+        if merged.conflict:
+            self.conflicts.add(path)
+        return mode, self.store.put_blob(merged.data)
+
+    def _check_folders(self) -> None:
+        """A file of one side where the other has a folder is a conflict."""
+        for path in self.merged:
+            parent = path
+            while "/" in parent:
+                parent = parent.rpartition("/")[0]
+                if parent in self.merged:
+                    self.conflicts.add(parent)
+        for path in self.conflicts:
+            self.merged.pop(path, None) if self._is_folder(path) else None
+
+    def _is_folder(self, path: str) -> bool:
+        return any(other.startswith(f"{path}/") for other in self.merged)
+
+
+def merge_snapshots(store: ObjectStore, base: Snapshot, ours: Snapshot, theirs: Snapshot) -> MergeOutcome:
+    """Merge two trees over a base, in memory."""
+    done = TreeMerge(store, base, ours, theirs).run()
+    if done.conflicts:
+        return MergeOutcome(None, tuple(sorted(done.conflicts, key=path_key)))
+    return MergeOutcome(store.put_snapshot(done.merged))
+
+
+def virtual_base(store: ObjectStore, bases: Iterable[Oid]) -> Snapshot:
+    """The merge of several merge bases, conflicts and all, as git's recursive merge makes it."""
+    first, *others = bases
+    snapshot, done = store.snapshot(first), first
+    for other in others:
+        inner = graph.merge_bases(store.commit, done, other)
+        base = virtual_base(store, inner) if inner else {}
+        snapshot = TreeMerge(store, base, snapshot, store.snapshot(other)).run().merged
+    return snapshot
