@@ -1,0 +1,111 @@
+"""How a comparison is made: all ways in one run, interleaved, in a fresh random order each round, medians told.
+
+The machine drifts; a ratio between neighbours of the same round does not. So every figure is the median of the
+ratios round by round, and absolute times are shown only to give a feeling for the size.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class Row:
+    """One figure.
+
+    Args:
+        area: The part of the project: ``create``, ``process``, ...
+        case: What was done, in words.
+        ours: Seconds that arboretum took (median).
+        baseline: The name of what it is held against.
+        theirs: Seconds that the baseline took (median); None where it could not be had.
+        ratio: Median over the rounds of ours / theirs; None where there is no baseline.
+        target: The ratio that was to be reached; None for a figure that is only told.
+        at_least: Whether the target is a floor (ours must be so many times faster: ratio is theirs / ours then).
+        note: What else a reader should know, e.g. why a baseline was left out.
+        extra: Further numbers (memory, counts, curve points).
+    """
+
+    area: str
+    case: str
+    ours: float | None = None
+    baseline: str = ""
+    theirs: float | None = None
+    ratio: float | None = None
+    target: float | None = None
+    at_least: bool = False
+    note: str = ""
+    extra: Mapping[str, object] = field(factory=dict)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target was met; None where nothing was to be met."""
+        if self.target is None or self.ratio is None:
+            return None
+        return self.ratio >= self.target if self.at_least else self.ratio <= self.target
+
+
+Timed = Callable[[], object]
+
+
+def interleave(ways: Mapping[str, Timed], *, rounds: int, warmup: int = 1, seed: int = 0) -> dict[str, list[float]]:
+    """Time each way once a round, in a new order every round.
+
+    Args:
+        ways: What to time, by name. A way may return its own number of seconds (when it has set-up to leave out).
+        rounds: How many counted rounds.
+        warmup: Rounds before them that do not count.
+        seed: For the order.
+
+    Returns:
+        The seconds of each way, one a round, in the order of the rounds.
+    """
+    order = random.Random(seed)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(-warmup, rounds):
+        names = list(ways)
+        order.shuffle(names)
+        for name in names:
+            begin = time.perf_counter()
+            told = ways[name]()
+            seconds = told if isinstance(told, float) else time.perf_counter() - begin
+            if number >= 0:
+                times[name].append(seconds)
+    return times
+
+
+def compare(
+    area: str,
+    case: str,
+    times: Mapping[str, list[float]],
+    *,
+    ours: str,
+    baseline: str,
+    target: float | None = None,
+    at_least: bool = False,
+    note: str = "",
+    **extra: object,
+) -> Row:
+    """The row that holds `ours` against `baseline`, from the times that `interleave` took.
+
+    With `at_least` the ratio is theirs / ours ("so many times faster"), else ours / theirs.
+    """
+    pairs = list(zip(times[ours], times[baseline], strict=True))
+    ratios = [(their / our if at_least else our / their) for our, their in pairs]
+    return Row(
+        area=area,
+        case=case,
+        ours=statistics.median(times[ours]),
+        baseline=baseline,
+        theirs=statistics.median(times[baseline]),
+        ratio=statistics.median(ratios),
+        target=target,
+        at_least=at_least,
+        note=note,
+        extra=extra,
+    )
