@@ -1,0 +1,138 @@
+"""The identity of a trial's result: two trials with the same key are the same experiment.
+
+A key is a set of named fields, kept beside the result, so that `arboretum why` can say which of them differs.
+What cannot change a pass or a fail (the timeout, the grace period, the id of the hypothesis) is not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+
+from attrs import field, frozen
+
+from arboretum.engine.model import CommandSpec, Outcome, Plan, Trial
+from arboretum.engine.variants import Variant
+from arboretum.process.model import CommandRequest, CommandRunner
+from arboretum.values import jsonable
+
+#: Changes when the meaning of a field does, so that older results are not taken for new ones.
+KEY_VERSION = 1
+
+
+def _sorted(fields: Mapping[str, str]) -> dict[str, str]:
+    return dict(sorted(fields.items()))
+
+
+@frozen
+class CacheKey:
+    """The fields that make a result what it is, as text, by name."""
+
+    fields: Mapping[str, str] = field(converter=_sorted)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all fields, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self.fields, separators=(",", ":")).encode()).hexdigest()
+
+    def differences(self, other: CacheKey) -> dict[str, tuple[str | None, str | None]]:
+        """The fields that differ: their values here and in `other`; None where there is no such field."""
+        names = sorted({*self.fields, *other.fields})
+        pairs = {name: (self.fields.get(name), other.fields.get(name)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def is_cacheable(trial: Trial) -> bool:
+    """Whether the result may be kept: only a pass or a fail says something of the code."""
+    return trial.outcome in {Outcome.PASSED, Outcome.FAILED} and not trial.cached
+
+
+def shared_fields(plan: Plan, runner: CommandRunner, *, folder: str) -> dict[str, str]:
+    """The fields that all trials of a plan have in common, worked out once in a run.
+
+    Args:
+        plan: The plan.
+        runner: Runs the version commands.
+        folder: The user's worktree: the version commands run there, and `include` files are read from it.
+    """
+    fields = {
+        "key": str(KEY_VERSION),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "setup": _command(plan.setup) if plan.setup else "",
+        "reading": json.dumps([plan.nothing_ran, plan.junit, plan.metrics, plan.metrics_file]),
+    }
+    for name in plan.cache_env:
+        value = os.environ.get(name)
+        fields[f"inherited:{name}"] = "" if value is None else f"={jsonable(value)}"
+    for command in plan.cache_versions:
+        fields[f"version:{_command(command)}"] = _version(command, runner, folder)
+    for path in plan.include:
+        fields[f"include:{jsonable(path)}"] = _content(os.path.join(folder, path))
+    return fields
+
+
+def cache_key(shared: Mapping[str, str], variant: Variant, *, attempt: int) -> CacheKey:
+    """The key of one trial of `variant`; repeats differ in `attempt`, so that they stay independent."""
+    fields = {
+        **shared,
+        "tree": str(variant.tree),
+        "command": _command(variant.command),
+        "attempt": str(attempt),
+        "fresh": str(variant.fresh),
+    }
+    if variant.edits:
+        fields["edits"] = json.dumps([_command(edit) for edit in variant.edits])
+    for name, value in variant.env.items():
+        fields[f"env:{jsonable(name)}"] = jsonable(value)
+    return CacheKey(fields)
+
+
+def explain(key: CacheKey, stored: Sequence[CacheKey]) -> str:
+    """Why `key` finds a result among `stored` or finds none: in a sentence, naming the fields that differ least.
+
+    Args:
+        key: What was looked for.
+        stored: The keys of the results there are.
+    """
+    if any(other.digest == key.digest for other in stored):
+        return "hit: a result with the same fields is stored"
+    if not stored:
+        return "miss: no result is stored"
+    nearest = min((key.differences(other) for other in stored), key=len)
+    changes = [f"{name} was {_shown(old)} and is {_shown(new)}" for name, (new, old) in nearest.items()]
+    return f"miss: the nearest stored result differs in {'; '.join(changes)}"
+
+
+def _shown(value: str | None) -> str:
+    return "absent" if value is None else repr(value)
+
+
+def _command(command: CommandSpec) -> str:
+    return str(jsonable(command.argv[0] if command.shell else shlex.join(command.argv))) + " (shell)" * command.shell
+
+
+def _version(command: CommandSpec, runner: CommandRunner, folder: str) -> str:
+    result = runner.run(CommandRequest(argv=command.argv, shell=command.shell, cwd=folder, timeout=60.0))
+    return str(jsonable(f"{result.exit_code}: {result.stdout.strip()} {result.stderr.strip()}".strip()))
+
+
+def _content(path: str) -> str:
+    if os.path.isdir(path):
+        digest = hashlib.sha256()
+        for top, folders, files in os.walk(path):
+            folders.sort()
+            for name in sorted(files):
+                file = os.path.join(top, name)
+                digest.update(f"{os.path.relpath(file, path)}\0{_content(file)}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+    if not os.path.isfile(path):
+        return "no file"
+    try:
+        with open(path, "rb") as file_object:
+            return hashlib.file_digest(file_object, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"

@@ -1,0 +1,253 @@
+"""The dispatcher: sole owner of the state of a run. It asks the strategy what should run, and makes it so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+from attrs import define, evolve, field
+
+from arboretum.engine.cache_key import CacheKey, cache_key, is_cacheable
+from arboretum.engine.events import TrialFinished, VerdictReached
+from arboretum.engine.model import CONTROL, Outcome, Plan, Trial, TrialRequest
+from arboretum.engine.result import RunStatus
+from arboretum.engine.search import Strategy, TrialKey
+from arboretum.engine.variants import Variant, trial_request
+from arboretum.engine.verdict import AUTO_TIMEOUT_CONTROL, AUTO_TIMEOUT_FLOOR, auto_timeout
+from arboretum.errors import ArboretumError, EngineError
+from arboretum.events import Observers
+
+_log = logging.getLogger(__name__)
+
+#: So many trials in a row that the machinery (not the code) failed end the run.
+MAX_ERRORS: Final = 3
+#: Never wait longer than this for results that are about to come, in seconds.
+_MAX_SETTLE: Final = 0.25
+
+
+class TrialExecutor(Protocol):
+    """What the dispatcher needs of an executor."""
+
+    @property
+    def capacity(self) -> int:
+        """How many trials it can run at once."""
+
+    async def run(self, request: TrialRequest) -> Trial:
+        """Carry out one trial. When the awaiting task is cancelled everything of the trial is stopped first."""
+
+
+class ResultCache(Protocol):
+    """Known results by key."""
+
+    def get(self, key: CacheKey) -> Trial | None:
+        """The stored result, or None."""
+
+    def put(self, key: CacheKey, trial: Trial) -> None:
+        """Keep a result."""
+
+
+@define(eq=False, kw_only=True)
+class Dispatcher:
+    """Carries out a strategy.
+
+    Args:
+        run: The id of the run.
+        plan: Timeouts and the rest of what a request states.
+        strategy: What to run next.
+        variants: How to make each subject the strategy names.
+        executor: Who runs the trials.
+        observers: Told of every finished trial and every verdict.
+        capacity: How many trials at once; None for the executor's number.
+        cache: Known results; None for none.
+        cache_fields: The fields of the key that all trials share.
+        refresh: Do not look results up, only keep new ones.
+    """
+
+    run: str
+    plan: Plan
+    strategy: Strategy
+    variants: Mapping[str, Variant]
+    executor: TrialExecutor
+    observers: Observers = field(factory=Observers)
+    capacity: int | None = None
+    cache: ResultCache | None = None
+    cache_fields: Mapping[str, str] = field(factory=dict)
+    refresh: bool = False
+    trials: list[Trial] = field(factory=list, init=False)
+    rounds: int = field(default=0, init=False)
+    _tasks: dict[TrialKey, asyncio.Task[Trial]] = field(factory=dict, init=False)
+    _cancelling: set[TrialKey] = field(factory=set, init=False)
+    _retried: set[TrialKey] = field(factory=set, init=False)
+    _errors: int = field(default=0, init=False)
+    _failure: BaseException | None = field(default=None, init=False)
+    _stop: asyncio.Event = field(factory=asyncio.Event, init=False)
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self.run}: {len(self._tasks)} running, {len(self.trials)} finished>"
+
+    def stop(self) -> None:
+        """End the run: what runs is stopped and cleaned up, nothing new is started. May be called at any time."""
+        self._stop.set()
+
+    def restore(self, trials: Iterable[Trial]) -> None:
+        """Take trials of an earlier part of the same run as finished; no event is emitted for them."""
+        for trial in trials:
+            if trial.hypothesis in self.variants and trial.outcome not in {Outcome.CANCELLED, Outcome.ERROR}:
+                self.trials.append(trial)
+                self.strategy.record(trial)
+
+    async def dispatch(self) -> RunStatus:
+        """Run until the strategy wants nothing more, or until `stop`.
+
+        Raises:
+            EngineError: `MAX_ERRORS` trials in a row could not be carried out.
+        """
+        try:
+            while not self._stop.is_set() and self._failure is None:
+                if not self._reconcile():
+                    break
+                await self._next_results()
+        finally:
+            await self._cancel(self._tasks)
+        if self._failure is not None:
+            raise EngineError(
+                f"{MAX_ERRORS} trials in a row could not be carried out; the last one: {self._failure}",
+                hint="`arboretum doctor` checks the environment",
+            ) from self._failure
+        return RunStatus.INTERRUPTED if self._stop.is_set() else RunStatus.DONE
+
+    def _reconcile(self) -> bool:
+        """Make what runs what is wanted. Returns whether anything is running."""
+        limit = max(1, self.executor.capacity if self.capacity is None else self.capacity)
+        while True:
+            wanted = self.strategy.wanted(self._tasks.keys() - self._cancelling, limit)
+            known = [trial for key in wanted if key not in self._tasks and (trial := self._known(key))]
+            if not known:
+                break
+            for trial in known:
+                self._finish(trial)
+        for key in self._tasks.keys() - self._cancelling - set(wanted):
+            self._cancelling.add(key)
+            self._tasks[key].cancel()
+        for key in wanted:
+            if len(self._tasks) >= limit:  # those being stopped still hold their slots
+                break
+            if key not in self._tasks:
+                self._tasks[key] = asyncio.create_task(self.executor.run(self._request(key)), name=f"{key[0]}#{key[1]}")
+        return bool(self._tasks)
+
+    async def _next_results(self) -> None:
+        running = list(self._tasks.values())
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([*running, stopped], return_when=asyncio.FIRST_COMPLETED)
+            self.rounds += 1
+            done = [task for task in running if task.done()]
+            patience = self.strategy.settle * max(map(_duration, done), default=0.0)
+            if patience and not stopped.done() and len(done) < len(running):
+                await asyncio.wait(running, timeout=min(patience, _MAX_SETTLE))
+        finally:
+            stopped.cancel()
+        self._collect()
+
+    def _collect(self) -> None:
+        for key, task in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[key]
+                cancelled = key in self._cancelling
+                self._cancelling.discard(key)
+                self._take(key, task, was_unwanted=cancelled)
+
+    def _take(self, key: TrialKey, task: asyncio.Task[Trial], *, was_unwanted: bool) -> None:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            self._finish(self._trial(key, Outcome.CANCELLED, "no longer needed" if was_unwanted else "interrupted"))
+        elif error is None:
+            self._errors = 0
+            self._finish(task.result())
+        elif not isinstance(error, Exception):
+            raise error
+        elif key not in self._retried and isinstance(error, ArboretumError) and not was_unwanted:
+            _log.warning("trial %s#%s could not be carried out and is tried again: %s", *key, error)
+            self._retried.add(key)
+        else:
+            _log.error("trial %s#%s could not be carried out", *key, exc_info=error)
+            self._errors += 1
+            if self._errors >= MAX_ERRORS:
+                self._failure = error
+            self._finish(self._trial(key, Outcome.ERROR, str(error)))
+
+    def _finish(self, trial: Trial) -> None:
+        variant = self.variants[trial.hypothesis]
+        if trial.tree is None and not variant.edits:
+            trial = evolve(trial, tree=variant.tree)
+        if self.cache is not None and is_cacheable(trial):
+            try:
+                self.cache.put(self._key(trial.hypothesis, trial.attempt), trial)
+            except ArboretumError as error:  # a result that cannot be kept is still a result
+                _log.warning("the result of %s is not kept: %s", trial.id, error)
+        self.trials.append(trial)
+        judgements = self.strategy.record(trial)
+        self.observers(TrialFinished(run=self.run, trial=trial))
+        for judgement in judgements:
+            self.observers(VerdictReached(run=self.run, judgement=judgement))
+
+    def _known(self, key: TrialKey) -> Trial | None:
+        """The trial's result if it is known without running anything."""
+        variant = self.variants[key[0]]
+        if variant.problem:
+            return self._trial(key, Outcome.PATCH_FAILED, variant.problem)
+        if self.cache is None or self.refresh or key in self._retried:
+            return None
+        try:
+            stored = self.cache.get(self._key(*key))
+        except ArboretumError as error:
+            _log.warning("the result cache cannot be read: %s", error)
+            return None
+        if stored is None:
+            return None
+        return evolve(stored, hypothesis=key[0], attempt=key[1], commit=variant.commit, slot="", cached=True)
+
+    def _trial(self, key: TrialKey, outcome: Outcome, message: str) -> Trial:
+        variant = self.variants[key[0]]
+        return Trial(
+            hypothesis=key[0],
+            attempt=key[1],
+            outcome=outcome,
+            commit=variant.commit,
+            started=time.time(),
+            message=message,
+        )
+
+    def _key(self, subject: str, attempt: int) -> CacheKey:
+        return cache_key(self.cache_fields, self.variants[subject], attempt=attempt)
+
+    def _request(self, key: TrialKey) -> TrialRequest:
+        timeout = self.plan.timeout
+        if self.plan.auto_timeout:
+            control = [t for t in self.trials if t.hypothesis == CONTROL]
+            timeout = AUTO_TIMEOUT_CONTROL if key[0] == CONTROL else auto_timeout(control) or AUTO_TIMEOUT_FLOOR
+        return trial_request(self.plan, self.variants[key[0]], run=self.run, attempt=key[1], timeout=timeout)
+
+    async def _cancel(self, tasks: Mapping[TrialKey, asyncio.Task[Trial]]) -> None:
+        for task in tasks.values():
+            task.cancel()
+        while any(not task.done() for task in tasks.values()):
+            # Our own task may be cancelled while we clean up; the trials are waited for all the same.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait(list(tasks.values()))
+        self._collect()
+
+
+def _duration(task: asyncio.Task[Trial]) -> float:
+    return task.result().duration if not task.cancelled() and task.exception() is None else 0.0
+
+
+def in_order(trials: Iterable[Trial], subjects: Sequence[str]) -> tuple[Trial, ...]:
+    """The trials by the order of their subjects, then by attempt."""
+    position = {subject: index for index, subject in enumerate(subjects)}
+    return tuple(sorted(trials, key=lambda t: (position[t.hypothesis], t.attempt)))

@@ -1,0 +1,129 @@
+"""What a hypothesis comes to on a repository: the commit to stand at, the tree to expect, what to apply and to run.
+
+Patches and combinations are tried in memory first. One that does not apply is known before a slot is taken,
+with the hunk or the paths named, and the tree of one that does apply is part of a result's identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import evolve, field, frozen
+
+from arboretum.engine.model import CONTROL, CommandSpec, Hypothesis, Plan, TrialRequest
+from arboretum.errors import PatchFailedError
+from arboretum.values import Oid
+
+if TYPE_CHECKING:
+    from arboretum.repository import Repository
+
+
+@frozen(kw_only=True)
+class Variant:
+    """One side of a comparison, ready to be tried any number of times.
+
+    Args:
+        id: The id of the hypothesis, or `CONTROL`.
+        commit: The commit to stand at.
+        tree: The tree that is tested: the commit's, with the patches applied; edits come on top of it.
+        command: What to run.
+        patches: To be applied on top of the commit, in this order.
+        edits: Commands that change the files after that.
+        env: Variables to set for the command, the plan's included.
+        timeout: Seconds; None for the plan's.
+        fresh: Whether its slot must have no ignored files.
+        problem: Why it cannot be made, when a patch or a combination does not apply; else empty.
+    """
+
+    id: str
+    commit: Oid
+    tree: Oid
+    command: CommandSpec
+    patches: tuple[bytes, ...] = ()
+    edits: tuple[CommandSpec, ...] = ()
+    env: Mapping[str, str] = field(factory=dict)
+    timeout: float | None = None
+    fresh: bool = False
+    problem: str = ""
+
+
+def make_variants(plan: Plan, repository: Repository) -> tuple[Variant, ...]:
+    """The control's variant, then one for each hypothesis in the order of the plan. Reads the repository only.
+
+    Objects may be written to the object store (the trees of patched variants); no ref and no file changes.
+
+    Raises:
+        GitOperationError: The base or a `ref` names no commit (see `plan_file.validate`).
+    """
+    base = repository.commit(plan.base)
+    control = Variant(id=CONTROL, commit=base.oid, tree=base.tree, command=plan.command, env=dict(plan.env))
+    by_id = {h.id: h for h in plan.hypotheses}
+    found = [control]
+    for hypothesis in plan.hypotheses:
+        parts = [by_id[name] for name in hypothesis.combine] or [hypothesis]
+        start = evolve(control, id=hypothesis.id, timeout=hypothesis.timeout, fresh=hypothesis.fresh)
+        try:
+            found.append(_apply(parts, start, repository))
+        except PatchFailedError as error:
+            found.append(evolve(start, problem=error.message))
+    return tuple(found)
+
+
+def _apply(parts: Sequence[Hypothesis], variant: Variant, repository: Repository) -> Variant:
+    refs = [part.ref for part in parts if part.ref is not None]
+    if refs:
+        commit = repository.commit(refs[0])
+        variant = evolve(variant, commit=commit.oid, tree=commit.tree)
+    for ref in refs[1:]:
+        variant = _merge(ref, variant, repository)
+    for part in parts:
+        if part.patch is not None:
+            tree = repository.backend.apply_to_tree(variant.tree, part.patch)
+            variant = evolve(variant, tree=tree, patches=(*variant.patches, part.patch))
+        variant = evolve(
+            variant,
+            edits=variant.edits if part.edit is None else (*variant.edits, part.edit),
+            env={**variant.env, **part.env},
+            command=part.command or variant.command,
+            fresh=variant.fresh or part.fresh,
+        )
+    return variant
+
+
+def _merge(ref: str, variant: Variant, repository: Repository) -> Variant:
+    # The merge is carried out in memory and handed on as a patch, so no commit has to be made for it.
+    merged = repository.backend.merge_trees(variant.commit, repository.commit(ref).oid)
+    if merged.tree is None:
+        raise PatchFailedError(
+            f"the two revisions cannot be combined: conflicts in {', '.join(merged.conflicts[:5])}",
+            paths=merged.conflicts,
+        )
+    if merged.tree == variant.tree:
+        return variant
+    patch = repository.backend.diff_text(variant.tree, merged.tree)
+    return evolve(variant, tree=merged.tree, patches=(*variant.patches, patch))
+
+
+def trial_request(plan: Plan, variant: Variant, *, run: str, attempt: int, timeout: float | None) -> TrialRequest:
+    """The request for one trial of `variant`, with `timeout` seconds unless the variant has its own."""
+    return TrialRequest(
+        run=run,
+        hypothesis=variant.id,
+        attempt=attempt,
+        commit=variant.commit,
+        command=variant.command,
+        patches=variant.patches,
+        edits=variant.edits,
+        env=variant.env,
+        timeout=timeout if variant.timeout is None else variant.timeout,
+        grace=plan.grace,
+        setup=plan.setup,
+        setup_inputs=plan.setup_inputs,
+        include=plan.include,
+        fresh=variant.fresh,
+        nothing_ran=plan.nothing_ran,
+        junit=plan.junit,
+        metrics=plan.metrics,
+        metrics_file=plan.metrics_file,
+    )
