@@ -1,5 +1,22 @@
 """Commands as values: a `CommandRequest` goes in, a `CommandResult` comes out, and nothing is left running."""
 
-from arboretum.process.model import CommandRequest, CommandResult, CommandRunner, OutputLine, StreamName
+from arboretum.process.model import (
+    CommandRequest,
+    CommandResult,
+    CommandRunner,
+    FailureKind,
+    OutputLine,
+    StreamName,
+)
+from arboretum.process.runner import RunningCommand, SubprocessRunner
 
-__all__ = ["CommandRequest", "CommandResult", "CommandRunner", "OutputLine", "StreamName"]
+__all__ = [
+    "CommandRequest",
+    "CommandResult",
+    "CommandRunner",
+    "FailureKind",
+    "OutputLine",
+    "RunningCommand",
+    "StreamName",
+    "SubprocessRunner",
+]

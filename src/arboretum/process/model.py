@@ -79,6 +79,8 @@ class CommandRequest:
         max_output: Bytes of each stream kept in memory (the first and the last part); None for all.
         output_dir: Folder in which the whole of each stream is kept, as ``stdout`` and ``stderr``; None for nowhere.
         merge_stderr: Send the error stream where the output goes, in true order.
+        decode_errors: What becomes of bytes that are no UTF-8: ``replace`` for people, ``surrogateescape`` where
+            the bytes have to come back (paths that git prints).
         secrets: Texts to be shown as ``***`` wherever the command is shown.
 
     Raises:
@@ -97,6 +99,7 @@ class CommandRequest:
     max_output: int | None = 2 * 1024 * 1024
     output_dir: str | None = field(default=None, converter=_cwd)
     merge_stderr: bool = False
+    decode_errors: Literal["replace", "surrogateescape"] = "replace"
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @argv.validator
@@ -121,7 +124,7 @@ class CommandResult:
     """What became of a command. It is a value: it neither prints nor raises.
 
     Args:
-        stdout: The output, decoded as UTF-8 with replacement; its middle may be left out (`truncated_bytes`).
+        stdout: The output, decoded as UTF-8; its middle may be left out (`truncated_bytes`), which a line in it says.
         stderr: The same for the error stream.
         exit_code: 0 to 125 by the command itself; 124 timed out (then `timed_out` is set), 125 could not be
             run, 126 not executable, 127 not found, 128+n ended by signal n.
