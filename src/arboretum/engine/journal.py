@@ -1,0 +1,220 @@
+"""The journal of a run: its events as JSON Lines, appended as they happen; what a killed run resumes from.
+
+A line is written by one ``write`` on a descriptor in append mode, so it survives a kill of this process as
+soon as `Journal.write` has returned; the start and the end of a run are also forced to the disk, and
+everything in between about once a second, for the case that the machine itself goes down. A reader drops
+lines that are damaged: after a crash that is at most the last one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Final, Self
+
+from attrs import define, field, frozen
+
+from arboretum.engine.events import RunEvent, RunFinished, RunStarted, SlotChanged, TrialFinished, TrialOutput
+from arboretum.engine.model import Trial, check_identifier
+from arboretum.engine.records import event_line, event_of_line
+from arboretum.engine.steps import Step, no_step
+from arboretum.errors import InvalidValueError, StoreError
+from arboretum.events import Event
+
+_log = logging.getLogger(__name__)
+
+_EVENTS_FILE: Final = "events.jsonl"
+_SYNC_SECONDS: Final = 1.0
+
+
+def new_run_id(now: float | None = None) -> str:
+    """A new id for a run: the UTC time to the second and six random digits, so that ids sort by age."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{stamp}-{secrets.token_hex(3)}"
+
+
+def run_folder(runs_dir: str, run: str) -> str:
+    """The folder of the run `run` below `runs_dir`.
+
+    Raises:
+        InvalidValueError: The id cannot be the name of a folder.
+    """
+    return os.path.join(runs_dir, check_identifier(run, what="run id"))
+
+
+@define(eq=False)
+class Journal:
+    """The one writer of a run's journal; an exclusive kernel lock on the file says that the run lives.
+
+    Args:
+        run: The id of the run.
+        path: The file.
+    """
+
+    run: str
+    path: str
+    _descriptor: int
+    _step: Step = no_step
+    _synced: float = field(factory=time.monotonic)
+
+    @classmethod
+    def open(cls, runs_dir: str, run: str, *, step: Step = no_step) -> Self:
+        """Open the journal of `run` for writing, a new one or that of an interrupted run.
+
+        A half-written last line of a killed writer is closed with a line end, so that it damages nothing else.
+
+        Raises:
+            StoreError: The file cannot be made or written, or the run is going on in another process.
+        """
+        path = os.path.join(run_folder(runs_dir, run), _EVENTS_FILE)
+        try:
+            step("journal.folder")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            step("journal.open")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise StoreError(
+                f"cannot open the journal of the run {run}: {error}",
+                hint="check the permissions of the repository's git directory and the space on its disk",
+            ) from error
+        try:
+            _lock(descriptor, run)
+            _close_last_line(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(run, path, descriptor, step)
+
+    def write(self, event: RunEvent) -> None:
+        """Append `event`; when this has returned the event survives the end of this process.
+
+        Raises:
+            StoreError: It could not be written (a full disk, say); the journal is as it was before.
+        """
+        line = event_line(event)
+        self._step(f"journal.write.{event.type}")
+        size = os.fstat(self._descriptor).st_size
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                written += os.write(self._descriptor, line[written:])
+        except OSError as error:
+            os.ftruncate(self._descriptor, size)
+            raise StoreError(
+                f"cannot write the journal of the run {self.run}: {error}",
+                hint="make space, then go on with `--resume`: finished trials are not repeated",
+            ) from error
+        if isinstance(event, (RunStarted, RunFinished)) or time.monotonic() - self._synced > _SYNC_SECONDS:
+            self._step("journal.sync")
+            os.fsync(self._descriptor)
+            self._synced = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event of this run; lines of output and other runs' events are left out."""
+        if isinstance(event, RunEvent) and event.run == self.run and not isinstance(event, (TrialOutput, SlotChanged)):
+            self.write(event)
+
+    def close(self) -> None:
+        """Give the file and its lock back; closing twice is allowed."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def _lock(descriptor: int, run: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StoreError(
+            f"the run {run} is going on in another process", hint="wait for it, or stop it first"
+        ) from error
+
+
+def _close_last_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.write(descriptor, b"\n")
+
+
+@frozen
+class JournalContents:
+    """What a journal says.
+
+    Args:
+        run: The id of the run.
+        events: Its events, in the order of writing.
+        damaged: How many lines could not be read.
+        live: Whether the run is going on right now.
+    """
+
+    run: str
+    events: tuple[RunEvent, ...]
+    damaged: int = 0
+    live: bool = False
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """The trials that are over, by `Trial.id`; of several with one id the last."""
+        return {e.trial.id: e.trial for e in self.events if isinstance(e, TrialFinished)}
+
+    @property
+    def status(self) -> str:
+        """``running``, what the last `RunFinished` says, or ``interrupted`` when the writer was killed."""
+        if self.live:
+            return "running"
+        last = self.events[-1] if self.events else None
+        return last.status if isinstance(last, RunFinished) else "interrupted"
+
+
+def read_journal(runs_dir: str, run: str) -> JournalContents:
+    """Read the journal of `run`; damaged lines are counted and left out.
+
+    Raises:
+        StoreError: There is no such journal, or it cannot be read.
+    """
+    path = os.path.join(run_folder(runs_dir, run), _EVENTS_FILE)
+    try:
+        with open(path, "rb") as file:
+            live = not _try_shared_lock(file.fileno())
+            lines = file.read().split(b"\n")
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the journal of the run {run}: {error.strerror}", hint="`arboretum history` lists the runs"
+        ) from error
+    events, damaged = [], 0
+    for line in filter(None, lines):
+        try:
+            events.append(event_of_line(line))
+        except InvalidValueError:
+            damaged += 1
+    if damaged:
+        _log.warning("%d damaged line(s) in %s were left out", damaged, path)
+    return JournalContents(run, tuple(events), damaged, live)
+
+
+def _try_shared_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
+
+
+def iter_runs(runs_dir: str) -> Iterator[str]:
+    """The ids of the runs that have a journal, newest first."""
+    try:
+        names = sorted(os.listdir(runs_dir), reverse=True)
+    except OSError:
+        return
+    yield from (n for n in names if os.path.exists(os.path.join(runs_dir, n, _EVENTS_FILE)))
