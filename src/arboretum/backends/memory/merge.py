@@ -58,8 +58,7 @@ class TreeMerge:
     def _renames(self, side: Snapshot, other: Snapshot) -> dict[str, str]:
         """Old path -> new path on one side, for paths that the other side touched."""
         found = find_renames(
-            self.base, side, self.store.blob, relevant=lambda p: other.get(p) != self.base[p]
-        )  # fmt: skip
+            self.base, side, self.store.blob, relevant=lambda p: other.get(p) != self.base[p], empty=False)  # fmt: skip
         return {old: new for new, old in found.items()}
 
     def _follow(self, base: Snapshot, other: Snapshot, old: str, new: str, renamer: Snapshot) -> None:
@@ -71,6 +70,9 @@ class TreeMerge:
         if new in other:
             if other[new] != renamer[new] or other[old] != self.base[old]:
                 self.conflicts.add(new)  # renamed here, added there
+            return
+        if (other[old][0] in _PLAIN) != (renamer[new][0] in _PLAIN):
+            self.conflicts.add(new)  # renamed here, made another kind of file there
             return
         other[new] = other.pop(old)
         self._rename(base, new, old)
@@ -119,8 +121,8 @@ class TreeMerge:
                 parent = parent.rpartition("/")[0]
                 if parent in self.merged:
                     self.conflicts.add(parent)
-        for path in self.conflicts:
-            self.merged.pop(path, None) if self._is_folder(path) else None
+        for path in filter(self._is_folder, self.conflicts):
+            self.merged.pop(path, None)
 
     def _is_folder(self, path: str) -> bool:
         return any(other.startswith(f"{path}/") for other in self.merged)

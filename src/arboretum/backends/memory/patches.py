@@ -364,7 +364,7 @@ class _Parser:
 
 def _header_name(text: bytes) -> str | None:
     """The path of a ``---`` or ``+++`` line, without its first component; None for /dev/null."""
-    name = unquote_path(text) if text.startswith(b'"') else unquote_path(text.split(b"\t")[0])
+    name = unquote_path(text.rstrip(b"\t") if text.startswith(b'"') else text.split(b"\t")[0])
     return None if name == "/dev/null" else name.partition("/")[2]
 
 

@@ -65,7 +65,12 @@ class _Candidates:
 
 
 def find_renames(
-    old: Snapshot, new: Snapshot, read: ReadBlob, *, relevant: Callable[[str], bool] | None = None
+    old: Snapshot,
+    new: Snapshot,
+    read: ReadBlob,
+    *,
+    relevant: Callable[[str], bool] | None = None,
+    empty: bool = True,
 ) -> dict[str, str]:
     """The renames between two trees, as new path -> old path.
 
@@ -75,10 +80,15 @@ def find_renames(
         read: Where contents come from.
         relevant: Whether an old path matters to the caller; others are paired by equal content only
             (a merge asks for those that the other side touched, as git's does).
+        empty: Whether files without content are paired (git's diff does, its merge does not).
     """
+
+    def counts(entry: Entry) -> bool:
+        return entry[0] is not FileMode.SUBMODULE and (empty or bool(read(entry[1])))
+
     rest = _Candidates(
-        {p: e for p, e in old.items() if p not in new and e[0] is not FileMode.SUBMODULE},
-        {p: e for p, e in new.items() if p not in old and e[0] is not FileMode.SUBMODULE},
+        {p: e for p, e in old.items() if p not in new and counts(e)},
+        {p: e for p, e in new.items() if p not in old and counts(e)},
     )
     pairs: dict[str, str] = {}
     _pair_equal(rest, pairs)

@@ -10,7 +10,7 @@ from arboretum.backends.memory.disk import WorktreeFiles
 from arboretum.backends.memory.objects import Entry, Snapshot
 from arboretum.backends.memory.state import WorktreeRecord, exclusive
 from arboretum.backends.memory.working import MemoryWorkingTree
-from arboretum.errors import ConflictError, DirtyWorktreeError, PatchFailedError, StashNotFoundError, UnbornHeadError
+from arboretum.errors import ConflictError, PatchFailedError, StashNotFoundError, UnbornHeadError
 from arboretum.values import FileMode, Oid, RefName, StashEntry
 
 STASH = RefName("refs/stash")
@@ -79,9 +79,9 @@ class MemoryStashes(MemoryWorkingTree):
         extra = store.snapshot(extra_id[0]) if extra_id else {}
         blocked = [*switch.blocked, *(path for path in extra if self._occupied(view, path, switch))]
         if blocked:
-            raise DirtyWorktreeError(
-                f"the stash would overwrite {', '.join(map(repr, blocked[:5]))}", operation="stash_apply",
-                hint="commit, stash or remove them first",
+            raise ConflictError(
+                f"the stash would overwrite {', '.join(map(repr, blocked[:5]))}", paths=blocked,
+                operation="stash_apply", hint="commit, stash or remove them first",
             )  # fmt: skip
         self._carry_out(record, switch)
         for path, entry in extra.items():
