@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from attrs import define, evolve, field
@@ -22,16 +22,22 @@ from tests.engine.trials import F, P, ScriptedExecutor, plan, trial, variants
 
 
 @define
-class MemoryCache:
-    """A result cache in a dictionary."""
+class MemoryStore:
+    """A store in dictionaries."""
 
-    stored: dict[str, Trial] = field(factory=dict)
+    cache: dict[str, Trial] = field(factory=dict)
+    recorded: list[tuple[str, Trial]] = field(factory=list)
 
-    def get(self, key: CacheKey) -> Trial | None:
-        return self.stored.get(key.digest)
+    def get_many(self, keys: Iterable[CacheKey]) -> dict[str, Trial]:
+        return {key.digest: self.cache[key.digest] for key in keys if key.digest in self.cache}
 
-    def put(self, key: CacheKey, trial: Trial) -> None:
-        self.stored[key.digest] = trial
+    def put(self, key: CacheKey, trial: Trial, *, run: str = "") -> None:
+        if trial.outcome.is_evidence:  # as the real one
+            self.cache[key.digest] = trial
+
+    def record_trial(self, run: str, trial: Trial, *, key: CacheKey | None = None) -> Trial:
+        self.recorded.append((run, trial))
+        return trial
 
 
 def dispatcher(a_plan, executor, events: list[Event] | None = None, **more) -> Dispatcher:
@@ -195,19 +201,19 @@ def test_a_broken_environment_ends_the_run() -> None:
 
 
 def test_known_results_are_taken_from_the_cache() -> None:
-    """A second run of the same plan runs nothing; what is no evidence is run again; refresh runs everything."""
-    cache = MemoryCache()
+    """A second run of the same plan runs nothing; what is no evidence is run again; without reuse everything is."""
+    store = MemoryStore()
     ends = {CONTROL: F, "good": P, "slow": Outcome.TIMEOUT}
     a_plan = plan("good", "slow", repeats=2)
-    run(dispatcher(a_plan, ScriptedExecutor(ends), cache=cache))
+    run(dispatcher(a_plan, ScriptedExecutor(ends), store=store))
     again = ScriptedExecutor(ends)
-    made = dispatcher(a_plan, again, cache=cache)
+    made = dispatcher(a_plan, again, store=store)
     run(made)
     assert {s.split("#")[0] for s in again.started} == {"slow"}
     assert all(t.cached == (t.hypothesis != "slow") for t in made.trials)
     assert verdicts(made)["good"] == ("supported", "as-predicted")
     fresh = ScriptedExecutor(ends)
-    run(dispatcher(a_plan, fresh, cache=cache, refresh=True))
+    run(dispatcher(a_plan, fresh, store=store, reuse=False))
     assert {"control#1", "control#2", "good#1", "good#2"} <= set(fresh.started)
 
 

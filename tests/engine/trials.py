@@ -58,8 +58,10 @@ class ScriptedExecutor:
     running: int = 0
     most: int = 0
 
-    async def run(self, request: TrialRequest) -> Trial:
+    async def execute(self, request: TrialRequest, *, on_started=None, on_output=None) -> Trial:
         self.started.append(request.id)
+        if on_started:
+            on_started(f"slot-{self.running}", "/nowhere")
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -73,3 +75,6 @@ class ScriptedExecutor:
         if isinstance(ending, Exception):
             raise ending
         return trial(ending, request.attempt, hypothesis=request.hypothesis)
+
+    async def close(self) -> None:
+        assert self.running == 0

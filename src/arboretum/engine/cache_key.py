@@ -11,11 +11,11 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from arboretum.engine.model import CommandSpec, Outcome, Plan, Trial
+from arboretum.engine.model import CommandSpec, Plan
 from arboretum.engine.variants import Variant
 from arboretum.process.model import CommandRequest, CommandRunner
 from arboretum.values import jsonable
@@ -38,17 +38,6 @@ class CacheKey:
     def digest(self) -> str:
         """The SHA-256 of all fields, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.fields, separators=(",", ":")).encode()).hexdigest()
-
-    def differences(self, other: CacheKey) -> dict[str, tuple[str | None, str | None]]:
-        """The fields that differ: their values here and in `other`; None where there is no such field."""
-        names = sorted({*self.fields, *other.fields})
-        pairs = {name: (self.fields.get(name), other.fields.get(name)) for name in names}
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def is_cacheable(trial: Trial) -> bool:
-    """Whether the result may be kept: only a pass or a fail says something of the code."""
-    return trial.outcome in {Outcome.PASSED, Outcome.FAILED} and not trial.cached
 
 
 def shared_fields(plan: Plan, runner: CommandRunner, *, folder: str) -> dict[str, str]:
@@ -89,26 +78,6 @@ def cache_key(shared: Mapping[str, str], variant: Variant, *, attempt: int) -> C
     for name, value in variant.env.items():
         fields[f"env:{jsonable(name)}"] = jsonable(value)
     return CacheKey(fields)
-
-
-def explain(key: CacheKey, stored: Sequence[CacheKey]) -> str:
-    """Why `key` finds a result among `stored` or finds none: in a sentence, naming the fields that differ least.
-
-    Args:
-        key: What was looked for.
-        stored: The keys of the results there are.
-    """
-    if any(other.digest == key.digest for other in stored):
-        return "hit: a result with the same fields is stored"
-    if not stored:
-        return "miss: no result is stored"
-    nearest = min((key.differences(other) for other in stored), key=len)
-    changes = [f"{name} was {_shown(old)} and is {_shown(new)}" for name, (new, old) in nearest.items()]
-    return f"miss: the nearest stored result differs in {'; '.join(changes)}"
-
-
-def _shown(value: str | None) -> str:
-    return "absent" if value is None else repr(value)
 
 
 def _command(command: CommandSpec) -> str:

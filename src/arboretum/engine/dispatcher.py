@@ -11,8 +11,9 @@ from typing import Final, Protocol
 
 from attrs import define, evolve, field
 
-from arboretum.engine.cache_key import CacheKey, cache_key, is_cacheable
-from arboretum.engine.events import TrialFinished, VerdictReached
+from arboretum.engine.cache_key import CacheKey, cache_key
+from arboretum.engine.events import TrialFinished, TrialOutput, TrialStarted, VerdictReached
+from arboretum.engine.executor import Executor
 from arboretum.engine.model import CONTROL, Outcome, Plan, Trial, TrialRequest
 from arboretum.engine.result import RunStatus
 from arboretum.engine.search import Strategy, TrialKey
@@ -27,27 +28,21 @@ _log = logging.getLogger(__name__)
 MAX_ERRORS: Final = 3
 #: Never wait longer than this for results that are about to come, in seconds.
 _MAX_SETTLE: Final = 0.25
+#: Of the output of one trial at most one line in so many seconds is told.
+_OUTPUT_INTERVAL: Final = 0.05
 
 
-class TrialExecutor(Protocol):
-    """What the dispatcher needs of an executor."""
+class TrialStore(Protocol):
+    """Where finished trials are kept and known results are found (`arboretum.engine.store.ResultStore`)."""
 
-    @property
-    def capacity(self) -> int:
-        """How many trials it can run at once."""
+    def get_many(self, keys: Iterable[CacheKey]) -> Mapping[str, Trial]:
+        """The known results among `keys`, by digest."""
 
-    async def run(self, request: TrialRequest) -> Trial:
-        """Carry out one trial. When the awaiting task is cancelled everything of the trial is stopped first."""
+    def put(self, key: CacheKey, trial: Trial, *, run: str = "") -> None:
+        """Keep a result for later runs; what is neither a pass nor a fail is not kept."""
 
-
-class ResultCache(Protocol):
-    """Known results by key."""
-
-    def get(self, key: CacheKey) -> Trial | None:
-        """The stored result, or None."""
-
-    def put(self, key: CacheKey, trial: Trial) -> None:
-        """Keep a result."""
+    def record_trial(self, run: str, trial: Trial, *, key: CacheKey | None = None) -> Trial:
+        """Keep a trial of this run, and take over its whole output. Returns the trial as it is kept."""
 
 
 @define(eq=False, kw_only=True)
@@ -60,28 +55,31 @@ class Dispatcher:
         strategy: What to run next.
         variants: How to make each subject the strategy names.
         executor: Who runs the trials.
-        observers: Told of every finished trial and every verdict.
+        observers: Told of every trial's start, output and end, and of every verdict.
         capacity: How many trials at once; None for the executor's number.
-        cache: Known results; None for none.
-        cache_fields: The fields of the key that all trials share.
-        refresh: Do not look results up, only keep new ones.
+        store: Where trials are kept; None for nowhere.
+        key_fields: The fields of a result's identity that all trials share.
+        reuse: Take known results from the store.
+        keep: Let later runs take this run's results from the store.
     """
 
     run: str
     plan: Plan
     strategy: Strategy
     variants: Mapping[str, Variant]
-    executor: TrialExecutor
+    executor: Executor
     observers: Observers = field(factory=Observers)
     capacity: int | None = None
-    cache: ResultCache | None = None
-    cache_fields: Mapping[str, str] = field(factory=dict)
-    refresh: bool = False
+    store: TrialStore | None = None
+    key_fields: Mapping[str, str] = field(factory=dict)
+    reuse: bool = True
+    keep: bool = True
     trials: list[Trial] = field(factory=list, init=False)
     rounds: int = field(default=0, init=False)
     _tasks: dict[TrialKey, asyncio.Task[Trial]] = field(factory=dict, init=False)
     _cancelling: set[TrialKey] = field(factory=set, init=False)
     _retried: set[TrialKey] = field(factory=set, init=False)
+    _looked_up: set[TrialKey] = field(factory=set, init=False)
     _errors: int = field(default=0, init=False)
     _failure: BaseException | None = field(default=None, init=False)
     _stop: asyncio.Event = field(factory=asyncio.Event, init=False)
@@ -90,7 +88,10 @@ class Dispatcher:
         return f"<Dispatcher {self.run}: {len(self._tasks)} running, {len(self.trials)} finished>"
 
     def stop(self) -> None:
-        """End the run: what runs is stopped and cleaned up, nothing new is started. May be called at any time."""
+        """End the run: what runs is stopped and cleaned up, nothing new is started. A second call kills at once."""
+        if self._stop.is_set():
+            for task in self._tasks.values():
+                task.cancel()
         self._stop.set()
 
     def restore(self, trials: Iterable[Trial]) -> None:
@@ -125,7 +126,7 @@ class Dispatcher:
         limit = max(1, self.executor.capacity if self.capacity is None else self.capacity)
         while True:
             wanted = self.strategy.wanted(self._tasks.keys() - self._cancelling, limit)
-            known = [trial for key in wanted if key not in self._tasks and (trial := self._known(key))]
+            known = self._known([key for key in wanted if key not in self._tasks])
             if not known:
                 break
             for trial in known:
@@ -137,8 +138,25 @@ class Dispatcher:
             if len(self._tasks) >= limit:  # those being stopped still hold their slots
                 break
             if key not in self._tasks:
-                self._tasks[key] = asyncio.create_task(self.executor.run(self._request(key)), name=f"{key[0]}#{key[1]}")
+                self._tasks[key] = asyncio.create_task(self._execute(key), name=f"{key[0]}#{key[1]}")
         return bool(self._tasks)
+
+    async def _execute(self, key: TrialKey) -> Trial:
+        subject, attempt = key
+        last_shown = 0.0
+
+        def on_started(slot: str, path: str) -> None:
+            self.observers(TrialStarted(run=self.run, hypothesis=subject, attempt=attempt, slot=slot, path=path))
+
+        def on_output(stream: str, line: str) -> None:
+            # For eyes only: a command that prints a million lines a second must not drown the observers.
+            nonlocal last_shown
+            now = time.monotonic()
+            if now - last_shown >= _OUTPUT_INTERVAL:
+                last_shown = now
+                self.observers(TrialOutput(run=self.run, hypothesis=subject, attempt=attempt, stream=stream, line=line))
+
+        return await self.executor.execute(self._request(key), on_started=on_started, on_output=on_output)
 
     async def _next_results(self) -> None:
         running = list(self._tasks.values())
@@ -185,32 +203,52 @@ class Dispatcher:
         variant = self.variants[trial.hypothesis]
         if trial.tree is None and not variant.edits:
             trial = evolve(trial, tree=variant.tree)
-        if self.cache is not None and is_cacheable(trial):
-            try:
-                self.cache.put(self._key(trial.hypothesis, trial.attempt), trial)
-            except ArboretumError as error:  # a result that cannot be kept is still a result
-                _log.warning("the result of %s is not kept: %s", trial.id, error)
+        trial = self._keep(trial)
         self.trials.append(trial)
         judgements = self.strategy.record(trial)
         self.observers(TrialFinished(run=self.run, trial=trial))
         for judgement in judgements:
             self.observers(VerdictReached(run=self.run, judgement=judgement))
 
-    def _known(self, key: TrialKey) -> Trial | None:
-        """The trial's result if it is known without running anything."""
-        variant = self.variants[key[0]]
-        if variant.problem:
-            return self._trial(key, Outcome.PATCH_FAILED, variant.problem)
-        if self.cache is None or self.refresh or key in self._retried:
-            return None
+    def _keep(self, trial: Trial) -> Trial:
+        if self.store is None:
+            return trial
+        key = self._key((trial.hypothesis, trial.attempt))
         try:
-            stored = self.cache.get(self._key(*key))
+            kept = self.store.record_trial(self.run, trial, key=key)
+            if self.keep and not trial.cached:
+                self.store.put(key, kept, run=self.run)
+        except ArboretumError as error:  # a result that cannot be kept is still a result
+            _log.warning("the trial %s is not kept: %s", trial.id, error)
+            return trial
+        return kept
+
+    def _known(self, keys: Sequence[TrialKey]) -> list[Trial]:
+        """The results of those of `keys` that are known without running anything."""
+        found = [
+            self._trial(key, Outcome.PATCH_FAILED, self.variants[key[0]].problem)
+            for key in keys
+            if self.variants[key[0]].problem
+        ]
+        unknown = {
+            key: self._key(key) for key in keys if not self.variants[key[0]].problem and key not in self._looked_up
+        }
+        self._looked_up.update(unknown)
+        if self.store is None or not self.reuse or not unknown:
+            return found
+        try:
+            stored = self.store.get_many(unknown.values())
         except ArboretumError as error:
-            _log.warning("the result cache cannot be read: %s", error)
-            return None
-        if stored is None:
-            return None
-        return evolve(stored, hypothesis=key[0], attempt=key[1], commit=variant.commit, slot="", cached=True)
+            _log.warning("known results cannot be read: %s", error)
+            return found
+        for key, identity in unknown.items():
+            if identity.digest in stored:
+                found.append(self._as_cached(key, stored[identity.digest]))
+        return found
+
+    def _as_cached(self, key: TrialKey, stored: Trial) -> Trial:
+        commit = self.variants[key[0]].commit
+        return evolve(stored, hypothesis=key[0], attempt=key[1], commit=commit, slot="", output_paths={}, cached=True)
 
     def _trial(self, key: TrialKey, outcome: Outcome, message: str) -> Trial:
         variant = self.variants[key[0]]
@@ -223,8 +261,8 @@ class Dispatcher:
             message=message,
         )
 
-    def _key(self, subject: str, attempt: int) -> CacheKey:
-        return cache_key(self.cache_fields, self.variants[subject], attempt=attempt)
+    def _key(self, key: TrialKey) -> CacheKey:
+        return cache_key(self.key_fields, self.variants[key[0]], attempt=key[1])
 
     def _request(self, key: TrialKey) -> TrialRequest:
         timeout = self.plan.timeout

@@ -1,0 +1,179 @@
+"""What run, each and bisect share: an id, a store, a journal, an executor, and an orderly end whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from attrs import define, field
+
+from arboretum.engine.dispatcher import Dispatcher
+from arboretum.engine.events import RunFinished, RunStarted
+from arboretum.engine.executor import Executor
+from arboretum.engine.journal import Journal, new_run_id, read_journal
+from arboretum.engine.model import CommandSpec, Trial
+from arboretum.engine.result import RunStatus
+from arboretum.engine.signals import on_signals
+from arboretum.engine.store import ResultStore, RunRecord
+from arboretum.errors import StoreError
+from arboretum.events import Observer, Observers
+from arboretum.process.model import CommandRequest
+from arboretum.values import Oid
+
+if TYPE_CHECKING:
+    from arboretum.repository import Repository
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@define(eq=False)
+class Session:
+    """One run of the engine against one repository; an async context manager.
+
+    Args:
+        run: The id of the run.
+        executor: Who runs the trials.
+        observers: The caller's observers, and the journal.
+        store: Where trials are kept; None when it cannot be used (then `notes` says why).
+        restored: The finished trials of the run that is gone on with.
+        notes: What a reader of the result should know of the run as a whole.
+    """
+
+    run: str
+    executor: Executor
+    observers: Observers
+    store: ResultStore | None
+    restored: tuple[Trial, ...] = ()
+    notes: list[str] = field(factory=list)
+    _journal: Journal | None = field(default=None, alias="journal")
+    _owns_executor: bool = field(default=False, alias="owns_executor")
+
+    @classmethod
+    def open(
+        cls,
+        repository: Repository,
+        *,
+        executor: Executor | None = None,
+        jobs: int | None = None,
+        observers: Iterable[Observer] = (),
+        resume: str | None = None,
+    ) -> Self:
+        """Start a session, or go on with the interrupted one whose id is `resume`.
+
+        A store or journal that cannot be written does not keep the run from being made; `notes` tells of it.
+
+        Raises:
+            StoreError: There is no run with the id `resume`, or it is going on in another process.
+            EngineError: The executor for this machine cannot be made.
+        """
+        run = resume or new_run_id()
+        runs_dir = os.path.join(repository.state_dir, "runs")
+        notes: list[str] = []
+        restored = tuple(read_journal(runs_dir, run).trials.values()) if resume else ()
+        journal = Journal.open(runs_dir, run) if resume else _optional(lambda: Journal.open(runs_dir, run), notes)
+        told = Observers.of(observers)
+        if journal is not None:
+            told.add(journal)
+        store = _optional(lambda: ResultStore.open(os.path.join(repository.state_dir, "results.sqlite3")), notes)
+        return cls(
+            run=run,
+            executor=executor or make_executor(repository, run=run, jobs=jobs, observers=told),
+            observers=told,
+            store=store,
+            restored=restored,
+            notes=notes,
+            journal=journal,
+            owns_executor=executor is None,
+        )
+
+    async def carry_out(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        title: str,
+        base: Oid,
+        command: CommandSpec,
+        subjects: Sequence[str],
+        trials: int,
+    ) -> RunStatus:
+        """Run `dispatcher` to its end, by itself or by a signal, and keep and tell how it began and ended.
+
+        Args:
+            dispatcher: What is to be run; the trials of an interrupted run are restored into it.
+            title: The question.
+            base: The commit of the control.
+            command: What the trials run.
+            subjects: The ids of what is tried, in the order of trying.
+            trials: How many trials there will be at most.
+
+        Raises:
+            EngineError: The run could not be carried out.
+        """
+        text = CommandRequest(argv=command.argv, shell=command.shell).display()
+        capacity = self.executor.capacity if dispatcher.capacity is None else dispatcher.capacity
+        self._keep(lambda store: store.begin_run(RunRecord(id=self.run, title=title, base=base, command=text)))
+        self.observers(
+            RunStarted(
+                run=self.run,
+                title=title,
+                base=base,
+                command=text,
+                hypotheses=tuple(subjects),
+                trials=trials,
+                jobs=capacity,
+            )
+        )
+        status, clock = RunStatus.FAILED, time.monotonic()
+        try:
+            with on_signals(dispatcher.stop):
+                dispatcher.restore(self.restored)
+                status = await dispatcher.dispatch()
+        except asyncio.CancelledError:
+            status = RunStatus.INTERRUPTED
+            raise
+        finally:
+            self.observers(RunFinished(run=self.run, status=status.value, duration=time.monotonic() - clock))
+            self._keep(lambda store: store.end_run(self.run, status.value))
+        return status
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._owns_executor:
+                await self.executor.close()
+        finally:
+            if self.store is not None:
+                self.store.close()
+            if self._journal is not None:
+                self._journal.close()
+
+    def _keep(self, action: Callable[[ResultStore], None]) -> None:
+        if self.store is not None:
+            try:
+                action(self.store)
+            except StoreError as error:
+                _log.warning("the run %s is not kept: %s", self.run, error)
+
+
+def _optional(make: Callable[[], _T], notes: list[str]) -> _T | None:
+    try:
+        return make()
+    except StoreError as error:
+        _log.warning("%s", error)
+        notes.append(f"not-kept: {error.message}")
+        return None
+
+
+def make_executor(repository: Repository, *, run: str, jobs: int | None, observers: Observers) -> Executor:
+    """The executor for this machine: real processes in a pool of worktrees."""
+    raise NotImplementedError
