@@ -251,7 +251,9 @@ class WorkingTree(Protocol):
 class GitBackend(ObjectReader, RefStore, WorktreeAdmin, WorkingTree, Protocol):
     """Git, as arboretum needs it: one repository, opened by one library."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name by which the backend is asked for, e.g. ``cli``."""
 
     @property
     def git_dir(self) -> str:
@@ -283,7 +285,9 @@ class GitBackend(ObjectReader, RefStore, WorktreeAdmin, WorkingTree, Protocol):
 class BackendFactory(Protocol):
     """How backends come into being; the class of a backend has these as class methods."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name by which the backend is asked for, e.g. ``cli``."""
 
     def open(self, path: str) -> GitBackend:
         """Open the repository whose worktree or git directory is exactly `path`.

@@ -1,0 +1,257 @@
+"""A rule-based state machine that holds a backend against the in-memory one.
+
+The same random program runs on both; after every step the two must agree on what the step gave (or
+on the class of its error) and on everything that can be seen: worktrees with their locks and prunable ones,
+refs, HEADs, status with ignored files, the files themselves with modes and links, and the stashes.
+
+Ids of commits made by the clock (cherry-picks, stashes) differ; they are paired as they come up and
+compared by what they hold.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import attrs
+from attrs import define, field, frozen
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from arboretum.backends.memory import File, MemoryDisk, RealDisk, WorktreeFiles
+from arboretum.errors import ArboretumError
+from arboretum.testing.builders import CommitSpec
+from arboretum.testing.maker import BackendMaker, Bench, MemoryFactory
+from arboretum.testing.operations import OPERATIONS, Operation, World
+from arboretum.values import Oid, WorktreeInfo
+
+#: What every example starts from: two branches, a tag, an ignore file.
+START = (
+    CommitSpec({"a": b"1\n2\n3\n4\n5\n6\n7\n8\n9\n", "lib/c": "c\n", ".gitignore": "*.o\n"}, "first\n"),
+    CommitSpec({"b": "b\n"}, "second\n"),
+    CommitSpec({"a": b"1\n2\n3\n4\n5\n6\n7\n8\nnine\n", "lib/c": None}, "aside\n", branch="topic", parents=[":1"]),
+)
+_HEX = re.compile(r"\b[0-9a-f]{7,64}\b")
+
+
+@frozen
+class Failure:
+    """An operation raised: the class of the error is all that backends have to agree on."""
+
+    error: str
+
+
+def attempt(operation: Operation, world: World) -> Any:
+    """What an operation gave, or the `Failure`; errors that are not arboretum's own go through."""
+    try:
+        return operation.run(world)
+    except ArboretumError as error:
+        return Failure(type(error).__name__)
+
+
+def observe(world: World) -> dict[str, Any]:
+    """Everything that can be seen of a repository through the port and its files."""
+    backend, seen = world.backend, dict[str, Any]()
+    seen["worktrees"] = backend.list_worktrees()
+    seen["refs"] = backend.list_refs()
+    seen["stashes"] = tuple((s.oid, s.message) for s in backend.stash_list())
+    for info in seen["worktrees"]:
+        if info.bare or info.prunable or not world.disk.is_folder(info.path):
+            continue
+        link = world.disk.read(f"{info.path}/.git")
+        if not info.is_main and (link is None or not link.data.endswith(f"/{info.name}\n".encode())):
+            continue
+        seen[f"head {info.path}"] = backend.head(info.path)
+        seen[f"status {info.path}"] = backend.status(info.path, ignored=True)
+        seen[f"files {info.path}"] = files_in(world, info.path)
+    return seen
+
+
+def files_in(world: World, worktree: str) -> dict[str, File]:
+    """The files of a worktree, those of others inside it left out."""
+    files = WorktreeFiles(world.disk, worktree)
+    return {path: files.file(path) for path in files if "/.git" not in f"/{path}"}
+
+
+@define(eq=False)
+class Pairs:
+    """Which commit of one world is which of the other.
+
+    Args:
+        ours: The backend under test.
+        model: The in-memory one.
+    """
+
+    ours: World
+    model: World
+    _pairs: dict[Oid, Oid] = field(factory=dict, init=False)
+
+    def translate(self, value: Any) -> Any:
+        """The value with our ids replaced by the model's."""
+        if isinstance(value, Oid):
+            return self._pairs.get(value, value)
+        if isinstance(value, (str, bytes, int, File)) or value is None:
+            return value
+        if isinstance(value, dict):
+            return {key: self.translate(inner) for key, inner in value.items()}
+        if isinstance(value, (tuple, list)):
+            return tuple(self.translate(inner) for inner in value)
+        if attrs.has(type(value)):
+            changed = {f.name: self.translate(getattr(value, f.name)) for f in attrs.fields(type(value))}
+            return attrs.evolve(value, **changed)
+        return value
+
+    def pair(self, ours: Oid, model: Oid) -> None:
+        """Take two commits for the same, having compared what they hold."""
+        if ours == model or self._pairs.get(ours) == model:
+            return
+        one, two = self.ours.backend.read_commit(ours), self.model.backend.read_commit(model)
+        assert len(one.parents) == len(two.parents), f"parents: {one} {two}"
+        for mine, yours in zip(one.parents, two.parents, strict=True):
+            self.pair(mine, yours)
+        assert one.tree == two.tree, f"trees differ: {self._trees(one.tree, two.tree)}"
+        assert _HEX.sub("#", one.message) == _HEX.sub("#", two.message)
+        assert (one.author.name, one.author.email) == (two.author.name, two.author.email)
+        self._pairs[ours] = model
+
+    def _trees(self, ours: Oid, model: Oid) -> str:
+        return f"{self.ours.backend.read_tree(ours)} and in the model {self.model.backend.read_tree(model)}"
+
+    def compare_results(self, operation: Operation, ours: Any, model: Any) -> None:
+        """Both gave the same, or failed in the same way."""
+        if isinstance(ours, Oid) and isinstance(model, Oid):
+            self.pair(ours, model)
+        mine, yours = self.translate(ours), _plain(model)
+        assert _plain(mine) == yours, f"{operation} gave {mine!r}; the model {yours!r}"
+
+    def compare_states(self) -> None:
+        """Everything that can be seen is the same."""
+        ours, model = self.translate(observe(self.ours)), observe(self.model)
+        for key in sorted(ours.keys() | model.keys()):
+            assert _plain(ours.get(key)) == _plain(model.get(key)), (
+                f"{key}:\n  {self.ours.backend.name}: {ours.get(key)!r}\n  model: {model.get(key)!r}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    """Lists as tuples; a record's folder name and the exact words of a reason are not compared."""
+    if isinstance(value, WorktreeInfo):
+        return attrs.evolve(value, name="", prunable=None if value.prunable is None else "prunable")
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(inner) for inner in value)
+    return value
+
+
+@define(eq=False)
+class Template:
+    """The repository that examples start from, made once and copied."""
+
+    maker: BackendMaker
+    _bench: Bench | None = field(default=None, init=False)
+
+    def world(self) -> World:
+        """A fresh copy."""
+        if self._bench is None or not isinstance(self.maker.disk, RealDisk) or self.maker.name == "memory":
+            self._bench = self.maker.empty()
+            self._bench.replay(START)
+            bench = self._bench
+        else:
+            bench = self.maker.copy(self._bench)
+        log = [ref.oid for ref in bench.backend.list_refs("refs/heads/")]
+        first = bench.backend.merge_base(*log)
+        assert first is not None
+        return World(bench.backend, bench.path, bench.disk, [first, *log])
+
+
+def model_of(world: World) -> World:
+    """An in-memory world with the same start at the same paths."""
+    factory = MemoryFactory(MemoryDisk())
+    maker = BackendMaker(factory, world.root.rpartition("/")[0], factory.disk)
+    backend = factory.init(world.root)
+    bench = Bench(maker, backend, world.root)
+    for key in ("user.name", "user.email"):
+        for value in world.backend.get_config(key):
+            backend.set_config(key, value)
+    bench.replay(START)
+    return World(backend, world.root, factory.disk, list(world.commits))
+
+
+class BackendMachine(RuleBasedStateMachine):
+    """The state machine; `state_machine` makes a class of it for one maker."""
+
+    template: ClassVar[Template]
+
+    @initialize()
+    def start(self) -> None:
+        """Make both worlds."""
+        self.ours = self.template.world()
+        self.model = model_of(self.ours)
+        self.pairs = Pairs(self.ours, self.model)
+
+    @rule(data=st.data(), name=st.sampled_from(sorted(OPERATIONS)))
+    def step(self, data: st.DataObject, name: str) -> None:
+        """One operation on both."""
+        arguments = tuple(data.draw(strategy) for strategy in OPERATIONS[name][1])
+        operation = Operation(name, arguments)
+        ours, model = attempt(operation, self.ours), attempt(operation, self.model)
+        self.pairs.compare_results(operation, ours, model)
+
+    @invariant()
+    def agree(self) -> None:
+        """Nothing that can be seen differs."""
+        if hasattr(self, "pairs"):
+            self.pairs.compare_states()
+
+    def teardown(self) -> None:
+        """Give the backend's handles and folder back."""
+        if hasattr(self, "ours"):
+            self.finish()
+            self.ours.backend.close()
+            if isinstance(self.ours.disk, RealDisk):
+                shutil.rmtree(self.ours.root.rpartition("/")[0], ignore_errors=True)
+
+    def finish(self) -> None:
+        """What a subclass wants to look at when a program has ended."""
+
+
+def state_machine(maker: BackendMaker) -> type[BackendMachine]:
+    """A state machine class for one backend; its ``TestCase`` can be run by unittest and pytest."""
+    return type(f"{maker.name.title()}Machine", (BackendMachine,), {"template": Template(maker)})
+
+
+def check_against_model(
+    maker: BackendMaker,
+    *,
+    examples: int = 200,
+    steps: int = 30,
+    deterministic: bool = True,
+    shrink: bool = True,
+    machine: Callable[[BackendMaker], type[BackendMachine]] = state_machine,
+) -> None:
+    """Run random programs on a backend and on the in-memory one.
+
+    Args:
+        maker: Makes the repositories.
+        examples: How many programs.
+        steps: How many operations each has at most.
+        deterministic: The same programs each time (for CI) instead of new ones.
+        shrink: Whether to look for the shortest program that fails.
+        machine: Makes the state machine class.
+
+    Raises:
+        AssertionError: They disagree; the message has the program and both views.
+    """
+    phases = [Phase.generate, *([Phase.shrink] if shrink else [])]
+    run_state_machine_as_test(
+        machine(maker),
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=deterministic, database=None,
+            suppress_health_check=list(HealthCheck), phases=phases,
+        ),
+    )  # fmt: skip
+
+
+__all__ = ["BackendMachine", "Pairs", "check_against_model", "observe", "state_machine"]
