@@ -82,11 +82,13 @@ class AdminFiles:
         common_dir: The git directory that all worktrees share.
         main_path: The main worktree; None for a bare repository.
         read_ref: Looks up the commit of a branch.
+        relative: Whether links are written as relative paths (``extensions.relativeWorktrees``).
     """
 
     common_dir: str
     main_path: str | None
     read_ref: RefReader
+    relative: bool = False
     _own: str = field(init=False)
     _lock: object = field(init=False, default=None)
 
@@ -232,7 +234,7 @@ class AdminFiles:
         link = os.path.join(path, ".git")
         with self._aside() as aside:
             os.makedirs(os.path.join(aside, "logs"))
-            files = {"HEAD": head, "commondir": "../..\n", "gitdir": f"{link}\n"}
+            files = {"HEAD": head, "commondir": "../..\n"}
             if spec.lock is not None:
                 files["locked"] = spec.lock
             if spec.detach is not None:
@@ -253,7 +255,8 @@ class AdminFiles:
         while True:
             folder = os.path.join(base, name)
             if not os.path.lexists(folder):
-                _write(link, f"gitdir: {folder}\n")
+                _write(link, f"gitdir: {self._shown(folder, os.path.dirname(link))}\n")
+                _write(os.path.join(aside, "gitdir"), f"{self._shown(link, folder)}\n")
                 try:
                     _rename_new(aside, folder)
                 except OSError as error:
@@ -388,10 +391,20 @@ class AdminFiles:
                 raise PathOccupiedError(f"{new_path} exists", operation="move_worktree", hint="choose another path")
             os.makedirs(os.path.dirname(target), exist_ok=True)
             shutil.move(record.path, target)
-            _write(os.path.join(record.folder, "gitdir"), os.path.join(target, ".git") + "\n")
+            self._connect(record.folder, os.path.join(target, ".git"))
             moved = self._record(record.name, record.folder)
         assert moved is not None
         return moved
+
+    def _shown(self, path: str, start: str) -> str:
+        """How a link in the folder `start` names `path`."""
+        return os.path.relpath(path, start) if self.relative else path
+
+    def _connect(self, folder: str, link: str) -> None:
+        """Let an admin folder lead to a worktree that was moved, and (where the way there is relative) back."""
+        _write(os.path.join(folder, "gitdir"), f"{self._shown(link, folder)}\n")
+        if self.relative:
+            _write(link, f"gitdir: {self._shown(folder, os.path.dirname(link))}\n")
 
     def lock_worktree(self, path: str, reason: str) -> None:
         """Lock a worktree. Raises WorktreeLockedError when it is locked already."""
@@ -440,7 +453,7 @@ class AdminFiles:
                         f"{path} is not a worktree of {self.common_dir}", operation="repair_worktrees"
                     )
                 if os.path.isdir(target):
-                    _write(os.path.join(target, "gitdir"), f"{link}\n")
+                    self._connect(target, link)
             for record in self.records():
                 if record.path is not None and os.path.isdir(record.path) and not self._is_still(record):
                     self._mend(record)
@@ -452,7 +465,7 @@ class AdminFiles:
         if target is None and os.path.lexists(record.link) and not os.path.isfile(record.link):
             return
         if target is None or not os.path.isdir(target):
-            _write(record.link, f"gitdir: {record.folder}\n")
+            _write(record.link, f"gitdir: {self._shown(record.folder, os.path.dirname(record.link))}\n")
 
 
 # Small parts ---------------------------------------------------------------------------------

@@ -44,10 +44,10 @@ def identity(
         )  # fmt: skip
     date = environ.get(f"{prefix}_DATE", "")
     moment = parse_date(date) if date else (now or dt.datetime.now().astimezone())
-    return Signature(_plain(name), _plain(address), moment.replace(microsecond=0))
+    return Signature(plain(name), plain(address), moment.replace(microsecond=0))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without what git takes off names: angle brackets, line breaks, and punctuation at the ends."""
     return re.sub(r"[<>\n]", "", text.strip("".join(map(chr, range(33))) + ".,:;<>\"\\'"))
 
@@ -63,9 +63,11 @@ def parse_date(text: str) -> dt.datetime:
         minutes = int(zone[1:3]) * 60 + int(zone[3:])
         offset = dt.timezone(dt.timedelta(minutes=-minutes if zone[0] == "-" else minutes))
         return dt.datetime.fromtimestamp(int(match[1]), offset)
-    for parse in (dt.datetime.fromisoformat, email.utils.parsedate_to_datetime):
+    # git writes ISO dates with a blank before the offset; Python does not read that one.
+    iso = re.sub(r"\s+(?=[+-]\d{2}:?\d{2}\Z)", "", text.strip())
+    for parse, form in ((dt.datetime.fromisoformat, iso), (email.utils.parsedate_to_datetime, text.strip())):
         try:
-            moment = parse(text.strip())
+            moment = parse(form)
         except ValueError:
             continue
         return moment if moment.tzinfo else moment.astimezone()

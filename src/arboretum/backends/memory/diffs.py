@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from arboretum.backends.memory.lines import Change, changes, is_binary, split_lines
-from arboretum.backends.memory.objects import Entry, ObjectStore, Snapshot, path_key
+from arboretum.backends.memory.objects import Entry, Snapshot, path_key
 from arboretum.backends.memory.quoting import quote_path
-from arboretum.values import FileMode
+from arboretum.values import FileMode, Oid
 
 CONTEXT = 3
 
 
-def make_patch(store: ObjectStore, old: Snapshot, new: Snapshot) -> bytes:
-    """The patch that makes `new` of `old`."""
+class Blobs(Protocol):
+    """What a patch needs of a store of objects."""
+
+    @property
+    def sha256(self) -> bool:
+        """Whether ids are SHA-256."""
+
+    def blob(self, oid: Oid) -> bytes:
+        """The content of a blob."""
+
+
+#: Gives the hunks of two contents, as unified text.
+TextDiff = Callable[[bytes, bytes], bytes]
+
+
+def text_hunks(old: bytes, new: bytes) -> bytes:
+    """The hunks that make the text `new` of `old`."""
+    return b"".join(_hunks(split_lines(old), split_lines(new)))
+
+
+def make_patch(store: Blobs, old: Snapshot, new: Snapshot, *, hunks: TextDiff = text_hunks) -> bytes:
+    """The patch that makes `new` of `old`.
+
+    Args:
+        store: Where contents come from.
+        old: The tree before.
+        new: The tree after.
+        hunks: What compares texts; a library's own comparison is quicker than ours.
+    """
     parts = []
     for path in sorted(old.keys() | new.keys(), key=path_key):
         before, after = old.get(path), new.get(path)
         if before == after:
             continue
         if before and after and _kind(before[0]) != _kind(after[0]):
-            parts.append(_file_patch(store, path, before, None))
+            parts.append(_file_patch(store, path, before, None, hunks))
             before = None
-        parts.append(_file_patch(store, path, before, after))
+        parts.append(_file_patch(store, path, before, after, hunks))
     return b"".join(parts)
 
 
@@ -32,7 +60,7 @@ def _kind(mode: FileMode) -> int:
     return mode & 0o170000
 
 
-def _file_patch(store: ObjectStore, path: str, before: Entry | None, after: Entry | None) -> bytes:
+def _file_patch(store: Blobs, path: str, before: Entry | None, after: Entry | None, hunks: TextDiff) -> bytes:
     null = "0" * (64 if store.sha256 else 40)
     one, two = before[1] if before else null, after[1] if after else null
     a, b = quote_path("a/" + path), quote_path("b/" + path)
@@ -50,11 +78,11 @@ def _file_patch(store: ObjectStore, path: str, before: Entry | None, after: Entr
         lines.append(b"index %s..%s%s\n" % (one.encode(), two.encode(), suffix))
         old_data, new_data = _content(store, before), _content(store, after)
         names = (a if before else b"/dev/null", b if after else b"/dev/null")
-        lines.append(_body(old_data, new_data, names))
+        lines.append(_body(old_data, new_data, names, hunks))
     return b"".join(lines)
 
 
-def _content(store: ObjectStore, entry: Entry | None) -> bytes:
+def _content(store: Blobs, entry: Entry | None) -> bytes:
     if entry is None:
         return b""
     if entry[0] is FileMode.SUBMODULE:
@@ -62,12 +90,12 @@ def _content(store: ObjectStore, entry: Entry | None) -> bytes:
     return store.blob(entry[1])
 
 
-def _body(old: bytes, new: bytes, names: tuple[bytes, bytes]) -> bytes:
+def _body(old: bytes, new: bytes, names: tuple[bytes, bytes], hunks: TextDiff) -> bytes:
     if is_binary(old) or is_binary(new):
         return b"GIT binary patch\n%s\n%s\n" % (_literal(new), _literal(old))
-    hunks = b"".join(_hunks(split_lines(old), split_lines(new)))
+    text = hunks(old, new)
     tab = [b"\t" if b" " in name and not name.startswith(b'"') else b"" for name in names]
-    return b"--- %s%s\n+++ %s%s\n" % (names[0], tab[0], names[1], tab[1]) + hunks if hunks else b""
+    return b"--- %s%s\n+++ %s%s\n" % (names[0], tab[0], names[1], tab[1]) + text if text else b""
 
 
 def _literal(data: bytes) -> bytes:

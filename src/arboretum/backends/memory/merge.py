@@ -7,6 +7,7 @@ which paths conflict. Renames of whole folders are not inferred.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from attrs import define, field
 
@@ -19,11 +20,21 @@ from arboretum.values import FileMode, MergeOutcome, Oid
 _PLAIN = {FileMode.FILE, FileMode.EXECUTABLE}
 
 
+class BlobStore(Protocol):
+    """What a merge needs of a store of objects."""
+
+    def blob(self, oid: Oid) -> bytes:
+        """The content of a blob."""
+
+    def put_blob(self, data: bytes) -> Oid:
+        """Store a blob."""
+
+
 @define(eq=False)
 class TreeMerge:
     """One merge in progress: the merged tree so far, and the paths that conflict."""
 
-    store: ObjectStore
+    store: BlobStore
     base: Snapshot
     ours: Snapshot
     theirs: Snapshot

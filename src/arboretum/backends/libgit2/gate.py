@@ -1,0 +1,116 @@
+"""What libgit2 cannot do on the repository at hand, found out before anything is touched.
+
+Repository formats (SHA-256, reftable, unknown extensions) are refused by libgit2 when it opens a
+repository, index extensions when it reads the index; what it would quietly do otherwise than git is
+refused here: sparse checkouts, filter programs, hooks, promised objects, signatures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import pygit2
+
+from arboretum.backends.base import Capability
+from arboretum.backends.libgit2.configuration import read_flag
+from arboretum.errors import UnsupportedOperationError
+
+#: What the adapter does as git does, on every repository that libgit2 opens.
+CAPABILITIES: Final = frozenset({Capability.FETCH, Capability.SUBMODULES, Capability.RELATIVE_WORKTREES})
+
+_DRIVER: Final = re.compile(r"filter\.(.+)\.(?:clean|smudge|process)\Z", re.DOTALL)
+COMMIT_HOOKS: Final = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit")
+
+
+def refusal(operation: str, what: str) -> UnsupportedOperationError:
+    """The error that says what stands in the way, and which backend can do it."""
+    return UnsupportedOperationError(
+        f"{operation}: the pygit2 backend cannot do this here: {what}",
+        operation=operation,
+        hint='open the repository with backend="cli", which leaves it to git itself',
+    )
+
+
+def refuse_hooks(repository: pygit2.Repository, common_dir: str, operation: str, *names: str) -> None:
+    """Refuse `operation` when git would run one of the hooks `names`: libgit2 runs none."""
+    configured = list(repository.config.get_multivar("core.hooksPath"))
+    folder = os.path.join(common_dir, "hooks")
+    if configured and configured[-1]:
+        base = repository.workdir or repository.path
+        folder = os.path.join(base, os.path.expanduser(configured[-1]))
+    for name in names:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            raise refusal(operation, f"git would run the hook {path}, and libgit2 runs no hooks")
+
+
+def refuse_signing(repository: pygit2.Repository, operation: str) -> None:
+    """Refuse to make a commit that git would sign."""
+    if read_flag(repository, "commit.gpgsign"):
+        raise refusal(operation, "commit.gpgSign is set, and libgit2 does not sign")
+
+
+def refuse_sparse(repository: pygit2.Repository, operation: str) -> None:
+    """Refuse to touch or to compare the files of a sparse checkout: libgit2 takes the absent ones for deleted."""
+    if read_flag(repository, "core.sparseCheckout"):
+        raise refusal(operation, "it is a sparse checkout (core.sparseCheckout)")
+
+
+def refuse_promised(repository: pygit2.Repository, operation: str) -> None:
+    """Refuse what may need objects that a partial clone has not fetched: libgit2 does not fetch them."""
+    if list(repository.config.get_multivar("extensions.partialClone")):
+        raise refusal(operation, "it is a partial clone (extensions.partialClone)")
+
+
+def refuse_filters(
+    repository: pygit2.Repository, common_dir: str, operation: str, attributes: Iterable[bytes] = ()
+) -> None:
+    """Refuse to convert files that a configured filter program (git-lfs, ...) takes care of.
+
+    Args:
+        repository: The handle.
+        common_dir: The shared git directory.
+        operation: The operation, for the message.
+        attributes: The contents of ``.gitattributes`` files that are about to apply, besides those in the
+            worktree and the index.
+    """
+    drivers = {match[1] for entry in repository.config if (match := _DRIVER.match(entry.name))}
+    if not drivers:
+        return
+    for text in (*_attribute_texts(repository, common_dir), *attributes):
+        for driver in drivers:
+            if re.search(rb"(?m)^[^#\n]*\sfilter=" + re.escape(os.fsencode(driver)) + rb"(\s|\Z)", text):
+                raise refusal(operation, f"files here go through the filter program {driver!r}, which libgit2 ignores")
+
+
+def _attribute_texts(repository: pygit2.Repository, common_dir: str) -> Iterable[bytes]:
+    files = [os.path.join(common_dir, "info", "attributes")]
+    configured = list(repository.config.get_multivar("core.attributesFile"))
+    config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    files.append(os.path.expanduser(configured[-1] or "") if configured else f"{config_home}/git/attributes")
+    if repository.workdir is not None:
+        tracked = (entry for entry in repository.index if os.path.basename(entry.path) == ".gitattributes")
+        for entry in tracked:
+            files.append(os.path.join(repository.workdir, entry.path))
+            blob = repository.get(entry.id)
+            if isinstance(blob, pygit2.Blob):
+                yield blob.data
+        files.append(os.path.join(repository.workdir, ".gitattributes"))
+    for path in files:
+        try:
+            with open(path, "rb") as file:
+                yield file.read()
+        except OSError:
+            continue
+
+
+def tree_attributes(repository: pygit2.Repository, tree: pygit2.Tree) -> Iterable[bytes]:
+    """The contents of all ``.gitattributes`` below a tree."""
+    for entry in tree:
+        if isinstance(entry, pygit2.Tree):
+            yield from tree_attributes(repository, entry)
+        elif isinstance(entry, pygit2.Blob) and entry.raw_name == b".gitattributes":
+            yield entry.data

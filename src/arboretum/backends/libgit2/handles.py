@@ -1,0 +1,178 @@
+"""Handles of libgit2: one per thread and process and worktree, never shared.
+
+A `pygit2.Repository` that two threads use at once aborts the process, or corrupts the index. So each
+thread opens its own, keyed by the process as well: after a fork the child does not touch what the
+parent opened. Handles of a thread go when the thread ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import Final
+
+import pygit2
+from attrs import define, field, frozen
+from pygit2.enums import RepositoryOpenFlag
+
+from arboretum.backends.libgit2.configuration import follow_environment
+from arboretum.backends.libgit2.faults import translate
+from arboretum.errors import GitOperationError, RepositoryNotFoundError, WorktreeNotFoundError
+
+#: How many worktrees' handles a thread keeps open; a handle costs a descriptor and some memory.
+_KEPT: Final = 16
+
+
+@frozen
+class Layout:
+    """Where a repository lies.
+
+    Args:
+        git_dir: The git directory of the worktree at hand.
+        common_dir: The git directory that all worktrees share.
+        worktree: The worktree; None where there are no files.
+    """
+
+    git_dir: str
+    common_dir: str
+    worktree: str | None
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the worktree at hand is a linked one."""
+        return self.git_dir != self.common_dir
+
+
+def open_repository(path: str) -> pygit2.Repository:
+    """Open exactly `path`, a worktree or git directory, with the environment's configuration.
+
+    Raises:
+        RepositoryNotFoundError, UnsafeRepositoryError, UnsupportedOperationError: See the port.
+    """
+    follow_environment()
+    try:
+        repository = pygit2.Repository(path, RepositoryOpenFlag.NO_SEARCH)
+        real = os.path.realpath(path)
+        # A worktree that was moved by hand: libgit2 would work at the place in its record, which may be
+        # somebody else's by now. Git works where the files are, and so do we.
+        if os.path.isfile(os.path.join(real, ".git")) and not _same(repository.workdir, real):
+            repository.workdir = real
+    except (pygit2.GitError, OSError, ValueError, KeyError) as error:
+        raise translate(error, "open", subject=path) from error
+    return repository
+
+
+def _same(one: str | None, two: str) -> bool:
+    return one is not None and os.path.realpath(one) == os.path.realpath(two)
+
+
+def layout_of(repository: pygit2.Repository) -> Layout:
+    """Where `repository` lies."""
+    git_dir = os.path.realpath(repository.path)
+    common = git_dir
+    try:
+        with open(os.path.join(git_dir, "commondir"), "rb") as file:
+            common = os.path.realpath(os.path.join(git_dir, os.fsdecode(file.read().rstrip(b"\n"))))
+    except FileNotFoundError:
+        pass
+    workdir = repository.workdir
+    return Layout(git_dir, common, None if workdir is None else os.path.realpath(workdir))
+
+
+class _ThreadState(threading.local):
+    """What one thread holds; made anew in each thread that looks at it."""
+
+    def __init__(self) -> None:
+        self.owner = (0, 0)
+        self.open: OrderedDict[str, pygit2.Repository] = OrderedDict()
+
+
+@define(eq=False)
+class Handles:
+    """The handles of one backend.
+
+    Args:
+        path: The worktree or git directory that was opened.
+        layout: Where it lies.
+    """
+
+    path: str
+    layout: Layout
+    _generation: int = field(default=0, init=False)
+    _state: _ThreadState = field(factory=_ThreadState, init=False, repr=False)
+
+    @classmethod
+    def open(cls, path: str) -> Handles:
+        """Open exactly `path`."""
+        repository = open_repository(path)
+        handles = cls(path, layout_of(repository))
+        handles._mine()[handles.path] = repository
+        return handles
+
+    def main(self) -> pygit2.Repository:
+        """The handle of the worktree or git directory that was opened, for this thread."""
+        return self._get(self.path)
+
+    def at(self, worktree: str | None) -> pygit2.Repository:
+        """The handle of `worktree` (None: what was opened), for this thread.
+
+        Raises:
+            WorktreeNotFoundError: It is not a worktree of this repository.
+        """
+        if worktree is None or worktree in {self.path, self.layout.worktree}:
+            return self.main()
+        return self._get(worktree)
+
+    def close(self) -> None:
+        """Let go of this thread's handles; those of other threads go when they next look or end."""
+        self._generation += 1
+        self._mine()
+
+    def _get(self, path: str) -> pygit2.Repository:
+        mine = self._mine()
+        found = mine.get(path)
+        if found is None or not _still_there(found):
+            found = mine[path] = self._open_member(path)
+            while len(mine) > _KEPT:
+                mine.popitem(last=False)
+        else:
+            mine.move_to_end(path)
+        return found
+
+    def _open_member(self, path: str) -> pygit2.Repository:
+        try:
+            repository = open_repository(path)
+        except RepositoryNotFoundError as error:
+            if path == self.path:
+                raise
+            raise WorktreeNotFoundError(f"{path} is not a worktree of this repository", operation="open") from error
+        layout = layout_of(repository)
+        if layout.common_dir != self.layout.common_dir or (path != self.path and layout.worktree is None):
+            raise WorktreeNotFoundError(
+                f"{path} is not a worktree of this repository: it belongs to {layout.common_dir}", operation="open"
+            )
+        return repository
+
+    def _mine(self) -> OrderedDict[str, pygit2.Repository]:
+        owner = (os.getpid(), self._generation)
+        if self._state.owner != owner:
+            self._state.owner = owner
+            self._state.open = OrderedDict()
+        return self._state.open
+
+
+def _still_there(repository: pygit2.Repository) -> bool:
+    """Whether the handle's git directory exists: a removed and re-made worktree gets a new handle."""
+    try:
+        os.stat(os.path.join(repository.path, "HEAD"))
+    except OSError:
+        return False
+    return True
+
+
+def files_of(repository: pygit2.Repository) -> str:
+    """The folder of the worktree of `repository`. Raises GitOperationError for a bare one."""
+    if repository.workdir is None:
+        raise GitOperationError("a bare repository has no files to work on")
+    return repository.workdir.rstrip("/")

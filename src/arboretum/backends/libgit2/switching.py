@@ -1,0 +1,176 @@
+"""Writing the files of a worktree: checkout, reset, merge results, cleaning up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Final
+
+import pygit2
+from attrs import define, field
+from pygit2.enums import CheckoutStrategy, FileStatus
+
+from arboretum.backends.libgit2.handles import files_of
+from arboretum.backends.libgit2.staging import UNSTAGED, edit_index, is_ignored, parents_of
+from arboretum.errors import GitOperationError
+from arboretum.values import ChangeKind, DiffEntry
+
+#: Write just the named files, whatever is there, and leave the index alone.
+OVERWRITE: Final = CheckoutStrategy.FORCE | CheckoutStrategy.DISABLE_PATHSPEC_MATCH | CheckoutStrategy.DONT_UPDATE_INDEX
+
+
+class _BytesPath:
+    """A path that pygit2 takes as the bytes it is: it encodes text strictly, and file names need not be UTF-8."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.fsencode(path)
+
+    def __fspath__(self) -> bytes:
+        return self._path
+
+
+def write_tree_files(
+    repository: pygit2.Repository, tree: pygit2.Tree, strategy: CheckoutStrategy, paths: list[str] | None = None
+) -> None:
+    """Write the files of `tree` (or those at `paths`) to the worktree."""
+    names = None if paths is None else [_BytesPath(path) for path in paths]
+    repository.checkout_tree(tree, strategy=strategy, paths=names)  # type: ignore[no-untyped-call]
+
+
+def overwritten(repository: pygit2.Repository, changes: tuple[DiffEntry, ...]) -> list[str]:
+    """The paths among `changes` at which the worktree holds something that is in no commit."""
+    touched = {path for change in changes for path in (change.path, change.old_path) if path is not None}
+    folders = {parent for path in touched for parent in parents_of(path)}
+    lost = []
+    for raw, flags in repository.status().items():
+        path = raw.rstrip("/")
+        if not flags & UNSTAGED:
+            continue
+        blocks = bool(flags & FileStatus.WT_NEW) and (path in folders or any(p in touched for p in parents_of(path)))
+        if path in touched or blocks:
+            lost.append(path)
+    return sorted(lost, key=os.fsencode)
+
+
+def write_changes(
+    repository: pygit2.Repository, tree: pygit2.Tree, changes: tuple[DiffEntry, ...], *, stage: Callable[[str], bool]
+) -> None:
+    """Bring the files at `changes` to what they are in `tree`; nothing must be lost by it (see `overwritten`).
+
+    Args:
+        repository: The handle of the worktree.
+        tree: What the files shall be.
+        changes: The paths that differ.
+        stage: Which of the paths the index follows, too.
+    """
+    root = files_of(repository)
+    gone = [change.path for change in changes if change.kind is ChangeKind.DELETED]
+    kept = [change.path for change in changes if change.kind is not ChangeKind.DELETED]
+    for path in gone:
+        remove_file(root, path)
+    if kept:
+        write_tree_files(repository, tree, OVERWRITE, kept)
+    staged = [change for change in changes if stage(change.path)]
+    if not staged:
+        return
+
+    def edit(index: pygit2.Index) -> None:
+        for change in sorted(staged, key=lambda change: change.kind is not ChangeKind.DELETED):
+            if change.kind is not ChangeKind.DELETED:
+                index.add(change.path)
+            elif change.path in index:
+                index.remove(change.path)
+
+    edit_index(repository, edit)
+
+
+def remove_file(root: str, path: str) -> None:
+    """Remove a file and the folders that it leaves empty, up to `root`."""
+    try:
+        os.unlink(os.path.join(root, path))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for parent in parents_of(path):
+        try:
+            os.rmdir(os.path.join(root, parent))
+        except OSError:
+            return
+
+
+@define
+class _Sweep:
+    """One clean-up of a worktree; `removed` grows as it goes."""
+
+    repository: pygit2.Repository
+    root: str
+    tracked: set[str]
+    folders: set[str]
+    ignored: bool
+    spared: Callable[[str], bool]
+    removed: list[str] = field(factory=list)
+
+    def folder(self, folder: str) -> bool:
+        """Clean below `folder`; whether nothing is left in it."""
+        empty = True
+        for entry in sorted(os.scandir(os.path.join(self.root, folder)), key=lambda e: os.fsencode(e.name)):
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if path == ".git" or path in self.tracked:
+                empty = False
+            elif not entry.is_dir(follow_symlinks=False):
+                empty &= self._file(path)
+            elif path in self.folders:
+                self.folder(path)
+                empty = False
+            else:
+                empty &= self._untracked_folder(path)
+        return empty
+
+    def _file(self, path: str) -> bool:
+        if not self.ignored and is_ignored(self.repository, path):
+            return False
+        os.unlink(os.path.join(self.root, path))
+        self.removed.append(path)
+        return True
+
+    def _untracked_folder(self, path: str) -> bool:
+        full = os.path.join(self.root, path)
+        if self.spared(full) or (not self.ignored and is_ignored(self.repository, f"{path}/")):
+            return False
+        if os.path.lexists(os.path.join(full, ".git")):
+            shutil.rmtree(full)  # a repository of its own: -ff says that it goes, too
+        else:
+            before = len(self.removed)
+            if not self.folder(path):
+                return False
+            del self.removed[before:]
+            os.rmdir(full)
+        self.removed.append(f"{path}/")
+        return True
+
+
+def clean_files(repository: pygit2.Repository, *, ignored: bool, spared: Callable[[str], bool]) -> tuple[str, ...]:
+    """Remove what is not tracked, as ``git clean -ffd`` does (with `ignored`: ``-ffdx``).
+
+    Args:
+        repository: The handle of the worktree.
+        ignored: Whether ignored files go as well.
+        spared: Whether a folder (by its absolute path) must not be touched, whatever it is.
+
+    Returns:
+        What was removed, sorted; a folder that went as a whole as ``name/``.
+    """
+    index = repository.index
+    index.read(True)
+    tracked = {entry.path for entry in index}
+    tracked |= {side.path for sides in index.conflicts or () for side in sides if side is not None}
+    folders = {parent for path in tracked for parent in parents_of(path)}
+    sweep = _Sweep(repository, files_of(repository), tracked, folders, ignored, spared)
+    sweep.folder("")
+    return tuple(sorted(sweep.removed, key=os.fsencode))
+
+
+def require_files(repository: pygit2.Repository, operation: str) -> None:
+    """Raise for a bare repository."""
+    if repository.workdir is None:
+        raise GitOperationError(f"{operation}: a bare repository has no files", operation=operation)

@@ -1,0 +1,156 @@
+"""The set of worktrees of a repository.
+
+libgit2's own worktree functions are not used: they know neither lock nor move nor repair, cannot make a
+detached worktree, and two half-made records beside each other make them take every branch for checked
+out. The admin files are read and written by `arboretum.backends.admin_files`; libgit2 writes the files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+import pygit2
+from pygit2.enums import CheckoutStrategy
+
+from arboretum.backends.admin_files import AdminFiles, AdminRecord
+from arboretum.backends.libgit2 import gate
+from arboretum.backends.libgit2.configuration import read_flag
+from arboretum.backends.libgit2.faults import operation
+from arboretum.backends.libgit2.objects import Objects, pygit2_tree
+from arboretum.backends.libgit2.refs import follow
+from arboretum.backends.libgit2.survey import survey
+from arboretum.backends.libgit2.switching import write_tree_files
+from arboretum.errors import DirtyWorktreeError, ObjectMissingError, RefExistsError, RefNotFoundError
+from arboretum.values import Oid, RefName, WorktreeInfo, WorktreeSpec
+
+_RELATIVE: Final = "extensions.relativeWorktrees"
+
+
+class Worktrees(Objects):
+    """The `WorktreeAdmin` of libgit2."""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the repository has no main worktree."""
+        layout = self.handles.layout
+        if not layout.is_linked:
+            return layout.worktree is None
+        files = (os.path.join(layout.common_dir, name) for name in ("config", "config.worktree"))
+        return any(os.path.isfile(file) and _is_true(pygit2.Config(file), "core.bare") for file in files)
+
+    def admin(self) -> AdminFiles:
+        """The admin files of this repository, refs looked up by this thread's handle."""
+        layout, repository = self.handles.layout, self.handles.main()
+
+        def read_ref(name: RefName) -> Oid | None:
+            oid = follow(repository, name)[1]
+            return Oid(oid) if oid is not None else None
+
+        main = None if self.is_bare else layout.common_dir.removesuffix("/.git")
+        return AdminFiles(layout.common_dir, main, read_ref, relative=read_flag(repository, _RELATIVE))
+
+    @operation
+    def list_worktrees(self) -> tuple[WorktreeInfo, ...]:
+        return self.admin().infos()
+
+    def _info(self, record: AdminRecord) -> WorktreeInfo:
+        return next(info for info in self.admin().infos() if info.name == record.name)
+
+    @operation
+    def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:
+        repository = self.handles.main()
+        common_dir = self.handles.layout.common_dir
+        gate.refuse_hooks(repository, common_dir, "add_worktree", "post-checkout")
+        oid = self._start(repository, spec)
+        if spec.checkout and oid is not None:
+            gate.refuse_sparse(repository, "add_worktree")
+            gate.refuse_promised(repository, "add_worktree")
+            attributes = gate.tree_attributes(repository, pygit2_tree(repository, oid))
+            gate.refuse_filters(repository, common_dir, "add_worktree", attributes)
+        record = self.admin().add(spec)
+        self._unplace(repository, record)
+        if spec.checkout and oid is not None:
+            self._populate(record, oid)
+        return self._info(record)
+
+    def _start(self, repository: pygit2.Repository, spec: WorktreeSpec) -> Oid | None:
+        """The commit that the new worktree is to stand at; None for an orphan."""
+        if spec.detach is not None:
+            return Oid(str(self._commit(repository, spec.detach).id))
+        branch = spec.branch or spec.orphan
+        assert branch is not None  # the spec has exactly one of the three
+        oid = follow(repository, branch)[1]
+        if spec.orphan is not None:
+            if oid is not None:
+                raise RefExistsError(f"there is a branch {branch.short} already")
+            return None
+        if oid is None:
+            raise RefNotFoundError(f"there is no branch {branch.short}")
+        if repository.get(oid) is None:
+            raise ObjectMissingError(f"{branch} names {oid}, which is not in this repository")
+        return Oid(oid)
+
+    @staticmethod
+    def _unplace(repository: pygit2.Repository, record: AdminRecord) -> None:
+        """Take out of the copied ``config.worktree`` what says where the main worktree's files are, as git does."""
+        path = os.path.join(record.folder, "config.worktree")
+        if not (read_flag(repository, "extensions.worktreeConfig") and os.path.isfile(path)):
+            return
+        config = pygit2.Config(path)
+        for key in ("core.bare", "core.worktree"):
+            if list(config.get_multivar(key)):
+                config.delete_multivar(key, ".*")
+
+    def _populate(self, record: AdminRecord, oid: Oid) -> None:
+        """Write the files, outside the lock; after a failure neither folder nor record is left."""
+        try:
+            repository = self.handles.at(record.path)
+            write_tree_files(repository, pygit2_tree(repository, oid), CheckoutStrategy.FORCE)
+        except BaseException:
+            self.admin().discard(record)
+            raise
+
+    @operation
+    def remove_worktree(self, path: str, *, force: bool = False) -> None:
+        admin = self.admin()
+        record = admin.unlocked(path, "remove_worktree")
+        if not force and record.path is not None and os.path.lexists(record.path):
+            self._refuse_dirty(record, record.path)
+        admin.remove(path)
+
+    def _refuse_dirty(self, record: AdminRecord, path: str) -> None:
+        repository = self.handles.at(path)
+        gate.refuse_sparse(repository, "remove_worktree")
+        gate.refuse_filters(repository, self.handles.layout.common_dir, "remove_worktree")
+        changed = survey(repository, untracked=True, ignored=False, renames=False)
+        if changed or os.path.isdir(os.path.join(record.folder, "modules")):
+            raise DirtyWorktreeError(
+                f"the worktree at {path} has changes, untracked files or submodules",
+                hint="commit or stash them, or use force",
+            )
+
+    @operation
+    def move_worktree(self, path: str, new_path: str) -> WorktreeInfo:
+        return self._info(self.admin().move(path, new_path))
+
+    @operation
+    def lock_worktree(self, path: str, *, reason: str = "") -> None:
+        self.admin().lock_worktree(path, reason)
+
+    @operation
+    def unlock_worktree(self, path: str) -> None:
+        self.admin().unlock_worktree(path)
+
+    @operation
+    def prune_worktrees(self, *, dry_run: bool = False) -> tuple[WorktreeInfo, ...]:
+        return self.admin().prune(dry_run=dry_run)
+
+    @operation
+    def repair_worktrees(self, paths: Sequence[str] = ()) -> None:
+        self.admin().repair(paths)
+
+
+def _is_true(config: pygit2.Config, key: str) -> bool:
+    return bool(list(config.get_multivar(key))) and config.get_bool(key)
