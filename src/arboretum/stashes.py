@@ -73,19 +73,17 @@ class WorktreeStash:
             The entry; None if there was nothing to put away.
         """
         backend, head = self._repository.backend, self._repository.backend.head(self._path)
-        branch = head.branch.short if head.branch is not None else "(no branch)"
-        text = f"On {branch}: {message}" if message else f"WIP on {branch}"
-        oid = backend.stash_create(self._path, text, untracked=include_untracked)
+        oid = backend.stash_create(self._path, message, untracked=include_untracked)
         if oid is None or head.oid is None:
             return None
         backend.update_ref(keeper(oid), oid, None)
-        backend.stash_store(oid, text)
-        parents = backend.read_commit(oid).parents
-        if len(parents) == 3:
+        commit = backend.read_commit(oid)
+        backend.stash_store(oid, commit.subject)
+        if len(commit.parents) == 3:
             # Once they are in the index, the reset takes exactly the files away that the stash holds, and no others.
-            backend.stage(self._path, [entry.path for entry in backend.read_tree(parents[2])])
+            backend.stage(self._path, [entry.path for entry in backend.read_tree(commit.parents[2])])
         backend.reset(self._path, head.oid, ResetMode.HARD)
-        return StashEntry(oid, text, head.branch.short if head.branch is not None else None)
+        return StashEntry(oid, commit.subject, head.branch.short if head.branch is not None else None)
 
     def apply(self, stash: StashEntry | Oid | str, *, index: bool = False) -> None:
         """Put the changes of a stash into the files; the stash stays.

@@ -1,0 +1,190 @@
+"""The backend over the git executable: the reference, and the only one that can do everything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import ClassVar, Final, Self
+
+from attrs import define
+
+from arboretum.backends.base import Capability
+from arboretum.backends.cli_trees import CliTrees
+from arboretum.backends.faults import git_error
+from arboretum.backends.git_command import GitCommand, GitProcess, git_environment, run_process
+from arboretum.errors import GitOperationError, PathOccupiedError, RepositoryNotFoundError, UnsupportedOperationError
+from arboretum.values import RefName
+
+#: ``git merge-tree --write-tree`` and ``cat-file --batch-command`` are needed.
+OLDEST_GIT: Final = (2, 38)
+_ALWAYS: Final = frozenset(Capability) - {Capability.REFTABLE, Capability.RELATIVE_WORKTREES}
+
+
+@define(eq=False)
+class CliBackend(CliTrees):
+    """Git through its command line.
+
+    It may be shared by threads: every thread has its own long-lived ``cat-file``. After a fork each process starts
+    its own.
+    """
+
+    name: ClassVar[str] = "cli"
+
+    @property
+    def git_dir(self) -> str:
+        """See `GitBackend`."""
+        return self.command.git_dir
+
+    @property
+    def worktree_path(self) -> str | None:
+        """See `GitBackend`."""
+        return self.command.worktree
+
+    @property
+    def is_bare(self) -> bool:
+        """See `GitBackend`."""
+        return self.admin.main_path is None
+
+    def capabilities(self) -> frozenset[Capability]:
+        """See `GitBackend`."""
+        version = git_version(self.command.process)
+        later = {Capability.REFTABLE: (2, 45), Capability.RELATIVE_WORKTREES: (2, 48)}
+        return _ALWAYS | {capability for capability, since in later.items() if version >= since}
+
+    def close(self) -> None:
+        """See `GitBackend`."""
+        self.objects.close()
+
+    # Coming into being -----------------------------------------------------------------------
+
+    @classmethod
+    def process(cls) -> GitProcess:
+        """Who runs git for backends of this class."""
+        return run_process
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """See `BackendFactory`."""
+        backend = cls.discover(path)
+        real = os.path.realpath(path)
+        exact = {os.path.realpath(place) for place in (backend.worktree_path, backend.git_dir) if place is not None}
+        if real not in exact:
+            backend.close()
+            raise RepositoryNotFoundError(
+                f"{path} is inside the repository {backend.worktree_path or backend.git_dir}, not its root",
+                operation="open",
+                hint="discover it instead, or name its root",
+            )
+        return backend
+
+    @classmethod
+    def discover(cls, path: str) -> Self:
+        """See `BackendFactory`."""
+        process = cls.process()
+        start = path if os.path.isdir(path) else os.path.dirname(path)
+        if not os.path.isdir(start):
+            raise RepositoryNotFoundError(f"{path} does not exist", operation="discover", hint="check the path")
+        git_dir = os.path.realpath(_ask(process, start, "rev-parse", "--absolute-git-dir"))
+        shared = _read_common(git_dir)
+        return cls._of(process, git_dir, shared, _toplevel(process, start, git_dir))
+
+    @classmethod
+    def _of(cls, process: GitProcess, git_dir: str, common_dir: str, worktree: str | None) -> Self:
+        command = GitCommand(git_dir, worktree, process)
+        listing = command.output(
+            "config", "-z", "--get-regexp", r"^(core\.(bare|worktree)|extensions\..*)$", operation="open", accept=(0, 1)
+        )
+        settings = {}
+        for record in listing.stdout.split(b"\0"):
+            key, _, value = record.partition(b"\n")
+            settings[os.fsdecode(key)] = os.fsdecode(value)
+        if git_version(process) < OLDEST_GIT:
+            raise UnsupportedOperationError(
+                f"git {'.'.join(map(str, git_version(process)))} is too old",
+                operation="open",
+                hint=f"install git {'.'.join(map(str, OLDEST_GIT))} or newer, or use the backend 'pygit2'",
+            )
+        sha256 = settings.get("extensions.objectformat", "").lower() == "sha256"
+        return cls(command=command, common_dir=common_dir, sha256=sha256, settings=settings)
+
+    @classmethod
+    def init(cls, path: str, *, bare: bool = False, initial_branch: str = "main") -> Self:
+        """See `BackendFactory`."""
+        if _is_git_dir(path) or os.path.lexists(os.path.join(path, ".git")):
+            raise PathOccupiedError(f"there is a repository at {path} already", operation="init", hint="open it")
+        branch = RefName.branch(initial_branch).short
+        kind = ["--bare"] if bare else []
+        argv = ["git", "init", "--quiet", *kind, f"--initial-branch={branch}", "--", path]
+        _check(cls.process(), argv, os.path.dirname(_existing(path)), "init")
+        return cls.open(path)
+
+    @classmethod
+    def clone(cls, url: str, path: str, *, bare: bool = False) -> Self:
+        """See `BackendFactory`."""
+        if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+            raise PathOccupiedError(f"{path} exists and is not an empty folder", operation="clone")
+        kind = ["--bare"] if bare else []
+        argv = ["git", "clone", "--quiet", *kind, "--end-of-options", url, path]
+        _check(cls.process(), argv, os.getcwd(), "clone")
+        return cls.open(path)
+
+
+_versions: dict[GitProcess, tuple[int, ...]] = {}
+
+
+def git_version(process: GitProcess = run_process) -> tuple[int, ...]:
+    """The version of git as numbers; asked once for each way of running it."""
+    if process not in _versions:
+        text = process(["git", "version"], cwd="/", env=git_environment(), stdin=None).stdout.decode()
+        numbers = text.split()[2].split(".")
+        _versions[process] = tuple(int(n) for n in numbers[:3] if n.isdigit())
+    return _versions[process]
+
+
+def _ask(process: GitProcess, cwd: str, *arguments: str) -> str:
+    """The one line that git prints when it finds the repository by itself: here it checks who owns it."""
+    done = process(["git", *arguments], cwd=cwd, env=git_environment(), stdin=None)
+    if done.code != 0:
+        raise git_error(arguments, done.said, done.code, operation="open")
+    return os.fsdecode(done.stdout).removesuffix("\n")
+
+
+def _toplevel(process: GitProcess, start: str, git_dir: str) -> str | None:
+    """The worktree that `start` lies in; for a git directory named outright, the worktree it belongs to."""
+    with contextlib.suppress(GitOperationError):
+        return os.path.realpath(_ask(process, start, "rev-parse", "--show-toplevel"))
+    link = os.path.join(git_dir, "gitdir")
+    if os.path.isfile(link):
+        with open(link, encoding="utf-8", errors="surrogateescape") as file:
+            worktree = os.path.dirname(os.path.join(git_dir, file.read().rstrip("\n")))
+        return worktree if os.path.isdir(worktree) else None
+    with contextlib.suppress(GitOperationError):
+        if _ask(process, git_dir, "config", "--type=bool", "--default=false", "--get", "core.bare") == "true":
+            return None
+    return os.path.dirname(git_dir) if os.path.basename(git_dir) == ".git" else None
+
+
+def _read_common(git_dir: str) -> str:
+    try:
+        with open(os.path.join(git_dir, "commondir"), encoding="utf-8", errors="surrogateescape") as file:
+            return os.path.realpath(os.path.join(git_dir, file.read().rstrip("\n")))
+    except FileNotFoundError:
+        return git_dir
+
+
+def _is_git_dir(path: str) -> bool:
+    return all(os.path.exists(os.path.join(path, name)) for name in ("HEAD", "objects", "refs"))
+
+
+def _existing(path: str) -> str:
+    """`path` with a nearest parent that exists, for a working directory."""
+    while not os.path.isdir(os.path.dirname(path)):
+        path = os.path.dirname(path)
+    return path
+
+
+def _check(process: GitProcess, argv: Sequence[str], cwd: str, operation: str) -> None:
+    done = process(argv, cwd=cwd, env=git_environment(), stdin=None)
+    if done.code != 0:
+        raise git_error(argv[1:], done.said, done.code, operation=operation)

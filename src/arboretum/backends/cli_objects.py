@@ -1,0 +1,226 @@
+"""The objects of `arboretum.backends.cli`: reading, comparing, merging in memory, writing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from arboretum.backends import parsing
+from arboretum.backends.cli_session import CliSession
+from arboretum.errors import ObjectMissingError, PatchFailedError, RevisionNotFoundError, UnbornHeadError
+from arboretum.values import (
+    Commit,
+    DiffEntry,
+    LogQuery,
+    MergeOutcome,
+    Oid,
+    RefName,
+    Revision,
+    Signature,
+    TreeEntry,
+)
+
+_EMPTY_TREE: Final = {
+    False: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    True: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
+_NOBODY: Final = b"arboretum <> 0 +0000"
+
+
+class CliObjects(CliSession):
+    """The methods of `ObjectReader`."""
+
+    def resolve(self, revision: Revision, *, worktree: str | None = None) -> Oid:
+        """See `ObjectReader`."""
+        if worktree is None or worktree == self.command.worktree:
+            found = self.objects.find(f"{revision}^{{commit}}")
+            if found is not None:
+                return found[0]
+            at = None
+        else:
+            at = self.place(worktree)
+        done = self.command.output(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}",
+            operation="resolve", at=at, accept=(0, 1, 128),
+        )  # fmt: skip
+        if done.code == 0:
+            return Oid(done.stdout.decode().strip())
+        raise self._unresolved(revision, at)
+
+    def _unresolved(self, revision: Revision, at: tuple[str, str] | None) -> RevisionNotFoundError | ObjectMissingError:
+        base = revision.split("~")[0].split("^")[0].split("@")[0] or "HEAD"
+        if base == "HEAD":
+            head = self.command.output(
+                "symbolic-ref", "--quiet", "HEAD", operation="resolve", at=at, accept=(0, 1, 128)
+            )
+            branch = parsing.text_of(head.stdout).strip()
+            if head.code == 0 and branch and self._loose_tip(RefName(branch)) is None:
+                return UnbornHeadError(
+                    f"{revision!r}: the branch {RefName(branch).short!r} has no commit yet",
+                    operation="resolve",
+                    hint="make a first commit",
+                )
+        named = self.command.output(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", str(revision),
+            operation="resolve", at=at, accept=(0, 1, 128),
+        )  # fmt: skip
+        text = named.stdout.decode().strip()
+        if named.code == 0 and text and self.objects.find(text) is None:
+            return ObjectMissingError(
+                f"{revision!r} names {text}, which is not in the repository",
+                operation="resolve",
+                hint="fetch it, or run git fsck",
+            )
+        return RevisionNotFoundError(
+            f"{revision!r} names no commit", operation="resolve", hint="check the name; fetch it if it is a remote's"
+        )
+
+    def _loose_tip(self, name: RefName) -> str | None:
+        done = self.command.output("rev-parse", "--verify", "--quiet", name, operation="resolve", accept=(0, 1, 128))
+        return done.stdout.decode().strip() or None
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """See `ObjectReader`."""
+        found = self.objects.read(oid)
+        if found is None or found[0] != "commit":
+            raise ObjectMissingError(
+                f"there is no commit {oid}" if found is None else f"{oid} is a {found[0]}, not a commit",
+                operation="read_commit",
+            )
+        return parsing.parse_commit(oid, found[1])
+
+    def log(self, query: LogQuery) -> Iterator[Commit]:
+        """See `ObjectReader`."""
+        options = ["--no-show-signature", "--no-color", "--no-decorate", "--no-patch", "--no-notes", "--no-mailmap"]
+        options += ["--date=raw", "-z", f"--format=tformat:{parsing.LOG_FORMAT}"]
+        if query.first_parent:
+            options.append("--first-parent")
+        if query.topological:
+            options.append("--topo-order")
+        if query.limit is not None:
+            options.append(f"--max-count={query.limit}")
+        tips = [*query.include, *(f"^{oid}" for oid in query.exclude)]
+        paths = ["--", *query.paths] if query.paths else ["--"]
+        with self.command.stream("log", *options, "--end-of-options", *tips, *paths, operation="log") as records:
+            for record in records:
+                yield parsing.parse_log(record)
+
+    def merge_base(self, one: Oid, two: Oid) -> Oid | None:
+        """See `ObjectReader`."""
+        done = self.command.output("merge-base", "--end-of-options", one, two, operation="merge_base", accept=(0, 1))
+        text = done.stdout.decode().strip()
+        return Oid(text) if text else None
+
+    def read_tree(self, tree: Oid) -> tuple[TreeEntry, ...]:
+        """See `ObjectReader`."""
+        done = self.command.output("ls-tree", "-r", "-z", "--full-tree", tree, operation="read_tree")
+        return parsing.parse_tree(done.stdout)
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """See `ObjectReader`."""
+        found = self.objects.read(oid)
+        if found is None or found[0] != "blob":
+            raise ObjectMissingError(f"there is no blob {oid}", operation="read_blob")
+        return found[1]
+
+    def write_blob(self, data: bytes) -> Oid:
+        """See `ObjectReader`."""
+        return self._hash("blob", data)
+
+    def _hash(self, kind: str, data: bytes) -> Oid:
+        done = self.command.output(
+            "hash-object", "-t", kind, "-w", "--stdin", "--literally", operation=f"write_{kind}", stdin=data
+        )
+        return Oid(done.stdout.decode().strip())
+
+    def write_tree(self, entries: Sequence[TreeEntry]) -> Oid:
+        """See `ObjectReader`."""
+        lines = (b"%06o %s\t%s" % (entry.mode, entry.oid.encode(), os.fsencode(entry.path)) for entry in entries)
+        with self.private_index() as env:
+            self.command.output(
+                "update-index", "-z", "--index-info", operation="write_tree", env=env, stdin=b"".join(
+                    line + b"\0" for line in lines
+                ),
+            )  # fmt: skip
+            return self._written_tree(env)
+
+    def _written_tree(self, env: dict[str, str], *, at: tuple[str, str] | None = None) -> Oid:
+        done = self.command.output("write-tree", operation="write_tree", env=env, at=at)
+        return Oid(done.stdout.decode().strip())
+
+    @contextlib.contextmanager
+    def private_index(self) -> Iterator[dict[str, str]]:
+        """The variables that give git an index of our own, which is gone afterwards."""
+        own = os.path.join(self.common_dir, "arboretum", "tmp")
+        os.makedirs(own, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="index-", dir=own) as folder:
+            yield {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+
+    def write_commit(
+        self, *, tree: Oid, parents: Sequence[Oid], message: str, author: Signature, committer: Signature
+    ) -> Oid:
+        """See `ObjectReader`."""
+        lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
+        lines += [f"author {parsing.format_identity(author)}", f"committer {parsing.format_identity(committer)}"]
+        text = "\n".join(lines) + "\n\n" + message
+        return self._hash("commit", text.encode("utf-8", "surrogateescape"))
+
+    def diff_trees(self, old: Oid | None, new: Oid, *, renames: bool = True) -> tuple[DiffEntry, ...]:
+        """See `ObjectReader`."""
+        follow = "--find-renames" if renames else "--no-renames"
+        done = self.command.output(
+            "diff-tree", "-r", "-z", "--raw", "--no-ext-diff", "--no-textconv", "--ignore-submodules=none", follow,
+            "--end-of-options", self._before(old), new, operation="diff_trees",
+        )  # fmt: skip
+        return parsing.parse_raw_diff(done.stdout)
+
+    def _before(self, old: Oid | None) -> str:
+        return old if old is not None else _EMPTY_TREE[self.sha256]
+
+    def diff_text(self, old: Oid | None, new: Oid) -> bytes:
+        """See `ObjectReader`."""
+        return self.command.output(
+            "diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff",
+            "--no-textconv", "--submodule=short", "--src-prefix=a/", "--dst-prefix=b/", "--end-of-options",
+            self._before(old), new, operation="diff_text",
+        ).stdout  # fmt: skip
+
+    def merge_trees(self, ours: Oid, theirs: Oid, *, base: Oid | None = None) -> MergeOutcome:
+        """See `ObjectReader`."""
+        if base is not None:
+            ours, theirs = self._with_base(ours, theirs, base)
+        done = self.command.output(
+            "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", "--allow-unrelated-histories",
+            "--end-of-options", ours, theirs, operation="merge_trees", accept=(0, 1),
+        )  # fmt: skip
+        tree, *paths = parsing.zero_split(done.stdout)
+        if done.code == 0:
+            return MergeOutcome(Oid(tree.decode()))
+        return MergeOutcome(None, tuple(sorted({parsing.text_of(path) for path in paths if path}, key=os.fsencode)))
+
+    def _with_base(self, ours: Oid, theirs: Oid, base: Oid) -> tuple[Oid, Oid]:
+        """Two commits with the same trees and `base` as their only merge base (git 2.40 has an option for it)."""
+        root = self._stand_in(base, ())
+        return self._stand_in(ours, (root,)), self._stand_in(theirs, (root,))
+
+    def _stand_in(self, treeish: Oid, parents: Sequence[Oid]) -> Oid:
+        tree = self.objects.find(f"{treeish}^{{tree}}")
+        if tree is None:
+            raise ObjectMissingError(f"there is no tree in {treeish}", operation="merge_trees")
+        lines = [f"tree {tree[0]}".encode(), *(f"parent {parent}".encode() for parent in parents)]
+        return self._hash("commit", b"\n".join([*lines, b"author " + _NOBODY, b"committer " + _NOBODY, b"", b""]))
+
+    def apply_to_tree(self, tree: Oid, patch: bytes) -> Oid:
+        """See `ObjectReader`."""
+        with self.private_index() as env:
+            self.command.output("read-tree", tree, operation="apply_to_tree", env=env)
+            if not patch.strip():
+                raise PatchFailedError("the patch is empty", operation="apply_to_tree")
+            self.command.output(
+                "apply", "--cached", "--binary", "--whitespace=nowarn", "-", operation="apply_to_tree", env=env,
+                stdin=patch,
+            )  # fmt: skip
+            return self._written_tree(env)

@@ -1,0 +1,170 @@
+"""The refs, the configuration and the set of worktrees of `arboretum.backends.cli`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from arboretum.backends import parsing
+from arboretum.backends.admin_files import AdminRecord
+from arboretum.backends.base import ANY, AnyValue, Expected
+from arboretum.backends.cli_objects import CliObjects
+from arboretum.errors import DirtyWorktreeError, GitOperationError, RefNotFoundError
+from arboretum.values import Oid, Ref, RefName, StatusEntry, WorktreeInfo, WorktreeSpec
+
+_REF_FORMAT: Final = "--format=%(refname)%00%(objectname)%00%(symref)"
+
+
+class CliRefs(CliObjects):
+    """The methods of `RefStore` and `WorktreeAdmin`."""
+
+    def read_ref(self, name: RefName, *, worktree: str | None = None) -> Ref | None:
+        """See `RefStore`."""
+        at = self.place(worktree) if worktree is not None else None
+        link = self.command.output("symbolic-ref", "--quiet", name, operation="read_ref", at=at, accept=(0, 1, 128))
+        target = RefName(parsing.text_of(link.stdout).strip()) if link.code == 0 else None
+        done = self.command.output(
+            "rev-parse", "--verify", "--quiet", name, operation="read_ref", at=at, accept=(0, 1, 128)
+        )
+        text = done.stdout.decode().strip()
+        return Ref(name, Oid(text), target) if done.code == 0 and text else None
+
+    def list_refs(self, prefix: str = "refs/") -> tuple[Ref, ...]:
+        """See `RefStore`."""
+        pattern = (
+            [prefix.rstrip("/")] if prefix.startswith("refs/") and prefix.endswith("/") and prefix != "refs/" else []
+        )
+        done = self.command.output("for-each-ref", _REF_FORMAT, "--", *pattern, operation="list_refs")
+        refs = (Ref(name, oid, target) for name, oid, target in parsing.parse_refs(done.stdout))
+        return tuple(sorted((r for r in refs if r.name.startswith(prefix)), key=lambda ref: os.fsencode(ref.name)))
+
+    def update_ref(self, name: RefName, new: Oid | None, expected: Expected, *, message: str = "") -> None:
+        """See `RefStore`."""
+        null = Oid.null(sha256=self.sha256)
+        if new is None and (expected is None or (expected is ANY and self.tip(name) is None)):
+            raise RefNotFoundError(f"there is no ref {name}", operation="update_ref")
+        old = b"" if isinstance(expected, AnyValue) else (expected or null).encode()
+        ref = os.fsencode(name)
+        if new is None:
+            line = b"delete %s\0%s\0" % (ref, old)
+        else:
+            line = b"update %s\0%s\0%s\0" % (ref, new.encode(), old)
+        reflog = ["-m", " ".join(message.split())] if message.strip() else []
+        self.command.output("update-ref", *reflog, "--stdin", "-z", operation="update_ref", stdin=line)
+
+    def rename_branch(self, old: RefName, new: RefName) -> None:
+        """See `RefStore`."""
+        with self.admin.lock():
+            self.command.output("branch", "-m", "--", old.short, new.short, operation="rename_branch")
+
+    def get_config(self, key: str, *, worktree: str | None = None) -> tuple[str, ...]:
+        """See `RefStore`."""
+        at = self.place(worktree) if worktree is not None else None
+        done = self.command.output(
+            "config", "-z", "--get-all", "--end-of-options", key, operation="get_config", at=at, accept=(0, 1)
+        )
+        if done.code == 1 and done.stderr:
+            raise git_config_error(key, done.said)
+        return tuple(parsing.text_of(value) for value in done.stdout.split(b"\0")[:-1])
+
+    def set_config(self, key: str, value: str | None) -> None:
+        """See `RefStore`."""
+        with self.admin.lock():
+            if value is None:
+                arguments = ["config", "--local", "--unset-all", "--end-of-options", key]
+            else:
+                arguments = ["config", "--local", "--replace-all", "--end-of-options", key, value]
+            done = self.command.output(*arguments, operation="set_config", accept=(0, 1, 2, 5))
+        if done.code in {1, 2}:
+            raise git_config_error(key, done.said)
+
+    # Worktrees -------------------------------------------------------------------------------
+
+    def list_worktrees(self) -> tuple[WorktreeInfo, ...]:
+        """See `WorktreeAdmin`."""
+        return self.admin.infos()
+
+    def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:
+        """See `WorktreeAdmin`."""
+        if spec.branch is not None and self.tip(spec.branch) is None:
+            raise RefNotFoundError(f"there is no branch {spec.branch.short!r}", operation="add_worktree")
+        record = self.admin.add(spec)
+        if spec.checkout and spec.orphan is None:
+            self._populate(record)
+        return self._info(record)
+
+    def _populate(self, record: AdminRecord) -> None:
+        """Write the files, outside the lock. ``checkout`` and not ``reset``, so that the post-checkout hook is run."""
+        assert record.path is not None
+        try:
+            self.command.output(
+                "checkout", "--quiet", "--force", "--no-recurse-submodules", "HEAD", "--",
+                operation="add_worktree", at=(record.folder, record.path),
+            )  # fmt: skip
+        except BaseException:
+            self.admin.discard(record)
+            raise
+
+    def _info(self, record: AdminRecord) -> WorktreeInfo:
+        assert record.path is not None
+        head = record.head
+        branch = head if isinstance(head, RefName) else None
+        oid = self.tip(head) if isinstance(head, RefName) else head
+        return WorktreeInfo(record.path, oid, branch, locked=record.locked, name=record.name)
+
+    def remove_worktree(self, path: str, *, force: bool = False) -> None:
+        """See `WorktreeAdmin`."""
+        record = self.admin.unlocked(path, "remove_worktree")
+        if not force and record.path is not None and os.path.isdir(record.path):
+            if os.path.isdir(os.path.join(record.folder, "modules")):
+                raise DirtyWorktreeError(
+                    f"{path} has initialised submodules", operation="remove_worktree", hint="remove it with force"
+                )
+            changes = self.changes(record.path)
+            if changes:
+                raise DirtyWorktreeError(
+                    f"{path} holds changes, the first in {changes[0].path!r}",
+                    operation="remove_worktree",
+                    hint="commit or stash them, or remove it with force",
+                )
+        self.admin.remove(path)
+
+    def changes(self, worktree: str) -> tuple[StatusEntry, ...]:
+        """What a removal would lose: changes and untracked files (ignored ones are not counted, as in git)."""
+        done = self.command.output(
+            "status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=none",
+            operation="status", at=self.place(worktree),
+        )  # fmt: skip
+        return parsing.parse_status(done.stdout)
+
+    def move_worktree(self, path: str, new_path: str) -> WorktreeInfo:
+        """See `WorktreeAdmin`."""
+        return self._info(self.admin.move(path, new_path))
+
+    def lock_worktree(self, path: str, *, reason: str = "") -> None:
+        """See `WorktreeAdmin`."""
+        self.admin.lock_worktree(path, reason)
+
+    def unlock_worktree(self, path: str) -> None:
+        """See `WorktreeAdmin`."""
+        self.admin.unlock_worktree(path)
+
+    def prune_worktrees(self, *, dry_run: bool = False) -> tuple[WorktreeInfo, ...]:
+        """See `WorktreeAdmin`."""
+        return self.admin.prune(dry_run=dry_run)
+
+    def repair_worktrees(self, paths: Sequence[str] = ()) -> None:
+        """See `WorktreeAdmin`."""
+        self.admin.repair(paths)
+
+
+def git_config_error(key: str, said: str) -> GitOperationError:
+    """The error for a key that git would not take."""
+    from arboretum.errors import ConfigKeyError
+
+    return ConfigKeyError(
+        f"the configuration key {key!r} is not valid: {said.strip()}",
+        operation="config",
+        hint="keys look like section.name or section.sub.name",
+    )

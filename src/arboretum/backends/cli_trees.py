@@ -1,0 +1,300 @@
+"""The working trees of `arboretum.backends.cli`: HEAD, index and files, stashes, patches, fetch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+
+from arboretum.backends import parsing
+from arboretum.backends.admin_files import parse_head
+from arboretum.backends.cli_refs import CliRefs
+from arboretum.backends.git_command import committer_environment
+from arboretum.errors import (
+    BranchCheckedOutError,
+    ConflictError,
+    DirtyWorktreeError,
+    GitOperationError,
+    InvalidValueError,
+    PatchFailedError,
+    RefNotFoundError,
+    StashNotFoundError,
+    UnbornHeadError,
+)
+from arboretum.values import Head, Oid, RefName, ResetMode, Signature, StashEntry, StatusEntry
+
+
+class CliTrees(CliRefs):
+    """The methods of `WorkingTree`."""
+
+    def head(self, worktree: str) -> Head:
+        """See `WorkingTree`."""
+        git_dir, _ = at = self.place(worktree)
+        with open(os.path.join(git_dir, "HEAD"), encoding="utf-8", errors="surrogateescape") as file:
+            head = parse_head(file.read())
+        if head is None:  # a store that keeps HEAD elsewhere
+            done = self.command.output("symbolic-ref", "--quiet", "HEAD", operation="head", at=at, accept=(0, 1))
+            if done.code == 0:
+                head = RefName(parsing.text_of(done.stdout).strip())
+            else:
+                head = Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="head", at=at))
+        if isinstance(head, Oid):
+            return Head(branch=None, oid=head)
+        return Head(branch=head, oid=self.tip(head))
+
+    def status(
+        self, worktree: str, *, untracked: bool = True, ignored: bool = False, renames: bool = False
+    ) -> tuple[StatusEntry, ...]:
+        """See `WorkingTree`."""
+        done = self.command.output(
+            "status", "--porcelain=v2", "-z", f"--untracked-files={'all' if untracked else 'no'}",
+            f"--ignored={'matching' if ignored else 'no'}", "--renames" if renames else "--no-renames",
+            "--ignore-submodules=none", "--no-ahead-behind", operation="status", at=self.place(worktree),
+        )  # fmt: skip
+        return parsing.parse_status(done.stdout)
+
+    def stage(self, worktree: str, paths: Sequence[str]) -> None:
+        """See `WorkingTree`."""
+        if not paths:
+            return
+        self.command.output(
+            "add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", operation="stage",
+            at=self.place(worktree), stdin=b"".join(os.fsencode(path) + b"\0" for path in paths),
+        )  # fmt: skip
+
+    def commit(
+        self,
+        worktree: str,
+        message: str,
+        *,
+        author: Signature | None = None,
+        committer: Signature | None = None,
+        allow_empty: bool = False,
+    ) -> Oid:
+        """See `WorkingTree`."""
+        env: dict[str, str] = {}
+        for role, who in (("AUTHOR", author), ("COMMITTER", committer)):
+            if who is not None:
+                env |= committer_environment(who.name, who.email, f"@{parsing.format_moment(who.when)}", role=role)
+        at = self.place(worktree)
+        options = ["--allow-empty"] if allow_empty else []
+        self.command.output(
+            "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-", *options,
+            operation="commit", at=at, env=env, stdin=message.encode("utf-8", "surrogateescape"),
+        )  # fmt: skip
+        return Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="commit", at=at))
+
+    def checkout(self, worktree: str, target: RefName | Oid, *, force: bool = False) -> None:
+        """See `WorkingTree`."""
+        at = self.place(worktree)
+        options = ["--quiet", "--no-recurse-submodules", *(["--force"] if force else [])]
+        if isinstance(target, Oid):
+            self.command.output("checkout", *options, "--detach", target, "--", operation="checkout", at=at)
+            return
+        if self.tip(target) is None:
+            raise RefNotFoundError(f"there is no branch {target.short!r}", operation="checkout")
+        with self.admin.lock():  # two worktrees must not both find the branch free
+            user = self.admin.user_of(target, but=at[1])
+            if user is not None:
+                raise BranchCheckedOutError(
+                    f"branch {target.short!r} is already checked out at {user}",
+                    operation="checkout",
+                    hint="use that worktree, or another branch",
+                )
+            self.command.output("checkout", *options, "--no-guess", target.short, "--", operation="checkout", at=at)
+
+    def reset(self, worktree: str, target: Oid, mode: ResetMode) -> None:
+        """See `WorkingTree`."""
+        self.command.output(
+            "reset", "--quiet", f"--{mode}", "--no-recurse-submodules", target, "--",
+            operation="reset", at=self.place(worktree),
+        )  # fmt: skip
+
+    def clean(self, worktree: str, *, ignored: bool = False) -> tuple[str, ...]:
+        """See `WorkingTree`."""
+        at = self.place(worktree)
+        which = ["-x"] if ignored else []
+        listed = self.command.output(
+            "ls-files", "-z", "--others", "--directory", *([] if ignored else ["--exclude-standard"]),
+            operation="clean", at=at,
+        )  # fmt: skip
+        removed = [parsing.text_of(path) for path in parsing.zero_split(listed.stdout)]
+        if removed:
+            self.command.output("clean", "-ff", "-d", "--quiet", *which, operation="clean", at=at)
+        gone = (path for path in removed if not os.path.lexists(os.path.join(worktree, path.rstrip("/"))))
+        return tuple(sorted(gone, key=os.fsencode))
+
+    def apply(self, worktree: str, patch: bytes, *, index: bool = False) -> None:
+        """See `WorkingTree`."""
+        if not patch.strip():
+            raise PatchFailedError("the patch is empty", operation="apply")
+        options = ["--index"] if index else []
+        self.command.output(
+            "apply", "--binary", "--whitespace=nowarn", *options, "-",
+            operation="apply", at=self.place(worktree), stdin=patch,
+        )  # fmt: skip
+
+    def cherry_pick(self, worktree: str, commit: Oid) -> Oid:
+        """See `WorkingTree`."""
+        at, picked, head = self.place(worktree), self.read_commit(commit), self.head(worktree).oid
+        if head is None:
+            raise UnbornHeadError("there is no commit to pick on", operation="cherry_pick")
+        if len(picked.parents) > 1:
+            raise ConflictError(f"{commit.short} is a merge", operation="cherry_pick", hint="pick its commits instead")
+        if picked.parents:
+            # In memory first: a conflict is told by its paths, and nothing has been touched.
+            outcome = self.merge_trees(head, commit, base=picked.parents[0])
+            if outcome.tree is None:
+                raise ConflictError(
+                    f"{commit.short} ({picked.subject!r}) conflicts in {', '.join(map(repr, outcome.conflicts))}",
+                    paths=outcome.conflicts,
+                    operation="cherry_pick",
+                )
+        try:
+            self.command.output("cherry-pick", "--allow-empty", commit, operation="cherry_pick", at=at)
+        except GitOperationError:
+            self.command.output("cherry-pick", "--abort", operation="cherry_pick", at=at, accept=(0, 128))
+            raise
+        return Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="cherry_pick", at=at))
+
+    # Stashes ---------------------------------------------------------------------------------
+
+    def stash_create(self, worktree: str, message: str, *, untracked: bool = False) -> Oid | None:
+        """See `WorkingTree`."""
+        at, head = self.place(worktree), self.head(worktree)
+        if head.oid is None:
+            raise UnbornHeadError("there is nothing to stash on before the first commit", operation="stash_create")
+        base = Oid(self.command.text("rev-parse", f"{head.oid}^{{tree}}", operation="stash_create"))
+        index, files = self._worktree_trees(at)
+        extra = self._untracked_tree(at) if untracked else None
+        if index == files == base and extra is None:
+            return None
+        where = head.branch.short if head.branch is not None else "(no branch)"
+        subject = f"{where}: {head.oid[:7]} {self.read_commit(head.oid).subject}"
+        parents = [head.oid, self._commit_tree(at, index, [head.oid], f"index on {subject}\n")]
+        if extra is not None:
+            parents.append(self._commit_tree(at, extra, [], f"untracked files on {subject}\n"))
+        return self._commit_tree(at, files, parents, f"On {where}: {message}\n" if message else f"WIP on {subject}\n")
+
+    def _commit_tree(self, at: tuple[str, str], tree: Oid, parents: Sequence[Oid], message: str) -> Oid:
+        links = [option for parent in parents for option in ("-p", parent)]
+        done = self.command.output(
+            "commit-tree", "--no-gpg-sign", *links, tree, operation="stash_create", at=at,
+            stdin=message.encode("utf-8", "surrogateescape"),
+        )  # fmt: skip
+        return Oid(done.stdout.decode().strip())
+
+    def _worktree_trees(self, at: tuple[str, str]) -> tuple[Oid, Oid]:
+        """The trees of the index and of the tracked files as they are; the index itself is not touched."""
+        with self._index_copy(at) as env:
+            index = self._written_tree(env, at=at)
+            self.command.output("add", "--update", operation="stash_create", at=at, env=env)
+            return index, self._written_tree(env, at=at)
+
+    @contextlib.contextmanager
+    def _index_copy(self, at: tuple[str, str]) -> Iterator[dict[str, str]]:
+        with self.private_index() as env:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(os.path.join(at[0], "index"), env["GIT_INDEX_FILE"])
+            yield env
+
+    def _untracked_tree(self, at: tuple[str, str]) -> Oid | None:
+        listed = self.command.output(
+            "ls-files", "-z", "--others", "--exclude-standard", operation="stash_create", at=at
+        )
+        paths = [path for path in parsing.zero_split(listed.stdout) if not path.endswith(b"/")]  # no nested repository
+        if not paths:
+            return None
+        with self.private_index() as env:
+            self.command.output(
+                "update-index", "-z", "--add", "--stdin", operation="stash_create", at=at, env=env,
+                stdin=b"".join(path + b"\0" for path in paths),
+            )  # fmt: skip
+            return self._written_tree(env, at=at)
+
+    def stash_apply(self, worktree: str, stash: Oid, *, index: bool = False) -> None:
+        """See `WorkingTree`."""
+        at = self.place(worktree)
+        parents = self._stash_parents(stash)
+        # Git would leave conflict markers behind; the merge in memory tells first, with nothing touched.
+        ours, _ = self._worktree_trees(at)
+        outcome = self.merge_trees(ours, stash, base=parents[0])
+        paths = list(outcome.conflicts)
+        if len(parents) == 3:
+            new = (entry.path for entry in self.read_tree(parents[2]))
+            paths += [path for path in new if os.path.lexists(os.path.join(worktree, path))]
+        if paths:
+            raise ConflictError(
+                f"the stash conflicts in {', '.join(map(repr, paths))}", paths=paths, operation="stash_apply",
+                hint="commit or undo your changes to these files first",
+            )  # fmt: skip
+        options = ["--index"] if index else []
+        try:
+            self.command.output("stash", "apply", "--quiet", *options, stash, operation="stash_apply", at=at)
+        except (DirtyWorktreeError, PatchFailedError) as error:
+            raise ConflictError(
+                f"the stash touches files with changes of their own: {error.message}", operation="stash_apply",
+                hint="commit or stash these changes first",
+            ) from error  # fmt: skip
+
+    def _stash_parents(self, stash: Oid) -> tuple[Oid, ...]:
+        found = self.objects.read(stash)
+        parents = parsing.parse_commit(stash, found[1]).parents if found is not None and found[0] == "commit" else ()
+        if len(parents) not in {2, 3}:
+            raise StashNotFoundError(f"{stash} is not a stash", operation="stash_apply", hint="list the stashes")
+        return parents
+
+    def stash_list(self) -> tuple[StashEntry, ...]:
+        """See `WorkingTree`."""
+        if self.tip(RefName("refs/stash")) is None:
+            return ()
+        done = self.command.output(
+            "log", "-g", "-z", "--no-show-signature", "--format=%H%n%gs", "refs/stash", "--", operation="stash_list"
+        )
+        entries = []
+        for record in parsing.zero_split(done.stdout):
+            oid, _, message = record.partition(b"\n")
+            entries.append(stash_entry(Oid(oid.decode()), parsing.text_of(message)))
+        return tuple(entries)
+
+    def stash_store(self, stash: Oid, message: str) -> None:
+        """See `WorkingTree`."""
+        self._stash_parents(stash)
+        self.command.output(
+            "stash", "store", "-m", " ".join(message.split()) or "stash", stash, operation="stash_store"
+        )
+
+    def stash_drop(self, stash: Oid) -> None:
+        """See `WorkingTree`."""
+        with self.admin.lock():
+            for position, entry in enumerate(self.stash_list()):
+                if entry.oid == stash:
+                    break
+            else:
+                raise StashNotFoundError(
+                    f"no stash has the id {stash}", operation="stash_drop", hint="list the stashes"
+                )
+            done = self.command.output("stash", "drop", f"stash@{{{position}}}", operation="stash_drop")
+        dropped = done.stdout.decode("utf-8", "replace").rstrip().rstrip(")").rpartition("(")[2]
+        if dropped != stash:  # a program that does not take our lock moved the list in between: put its entry back
+            self.stash_store(Oid(dropped), entry.message)
+            self.stash_drop(stash)
+
+    def fetch(self, remote: str, refspecs: Sequence[str] = (), *, prune: bool = False) -> None:
+        """See `WorkingTree`."""
+        for text in (remote, *refspecs):
+            if not text or text.startswith("-") or "\0" in text:
+                raise InvalidValueError(f"{text!r} is not a remote or refspec")
+        options = ["--prune"] if prune else []
+        self.command.output(
+            "fetch", "--quiet", "--no-auto-maintenance", *options, "--end-of-options", remote, *refspecs,
+            operation="fetch",
+        )  # fmt: skip
+
+
+def stash_entry(oid: Oid, message: str) -> StashEntry:
+    """An entry of the stash list; its branch is told by git's own words."""
+    head, colon, _ = message.partition(": ")
+    branch = head.removeprefix("WIP on ").removeprefix("On ") if colon and head.startswith(("WIP on ", "On ")) else None
+    return StashEntry(oid, message, None if branch == "(no branch)" else branch)
