@@ -268,13 +268,10 @@ class CliTrees(CliRefs):
     def stash_drop(self, stash: Oid) -> None:
         """See `WorkingTree`."""
         with self.admin.lock():
-            for position, entry in enumerate(self.stash_list()):
-                if entry.oid == stash:
-                    break
-            else:
-                raise StashNotFoundError(
-                    f"no stash has the id {stash}", operation="stash_drop", hint="list the stashes"
-                )
+            found = [(position, entry) for position, entry in enumerate(self.stash_list()) if entry.oid == stash]
+            if not found:
+                raise StashNotFoundError(f"no stash has the id {stash}", operation="stash_drop")
+            position, entry = found[0]
             done = self.command.output("stash", "drop", f"stash@{{{position}}}", operation="stash_drop")
         dropped = done.stdout.decode("utf-8", "replace").rstrip().rstrip(")").rpartition("(")[2]
         if dropped != stash:  # a program that does not take our lock moved the list in between: put its entry back
