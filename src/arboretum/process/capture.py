@@ -49,6 +49,8 @@ class BoundedBuffer:
 
         Where something was left out, a line says how much, and no character is shown in half.
         """
+        if not self.total:
+            return "", 0
         tail = self._tail[-self._tail_limit :] if self._tail_limit else self._tail[:0]
         if len(self._head) + len(tail) == self.total:
             return (self._head + tail).decode("utf-8", errors), 0
@@ -121,21 +123,21 @@ class StreamCapture:
         name: Which stream.
         fd: The reading end; closed at the end of the stream.
         buffer: What is kept in memory.
-        lines: Who is told of lines.
-        path: The file that gets the whole stream; None for none.
+        lines: Who is told of lines; None for nobody.
     """
 
     name: StreamName
     fd: int
     buffer: BoundedBuffer
-    lines: LineFeed
-    path: str | None = None
+    lines: LineFeed | None
+    path: str | None = field(default=None, init=False)
     _spill: int | None = field(default=None, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        if self.path is not None:
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            self._spill = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    def keep_in(self, path: str) -> None:
+        """Keep the whole stream in a file, too; its folder is made if need be."""
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self._spill = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        self.path = path
 
     @property
     def is_open(self) -> bool:
@@ -158,7 +160,7 @@ class StreamCapture:
         self.buffer.write(data)
         if self._spill is not None:
             self._write_spill(data)
-        if self.lines.listener is not None:
+        if self.lines is not None:
             self.lines.feed(data)
         return True
 
@@ -167,7 +169,8 @@ class StreamCapture:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-            self.lines.feed(b"", final=True)
+            if self.lines is not None:
+                self.lines.feed(b"", final=True)
         self._close_spill()
 
     def _write_spill(self, data: bytes) -> None:

@@ -51,13 +51,13 @@ class Tag:
         """Whether the process carries this mark."""
         return carries(pid, f":{self.text}:".encode(), range(self.number, self.number + 1))
 
-    def put_on(self, pid: int) -> None:
-        """Mark a process that has just been started, and the children that it has made since."""
+    def put_on(self, pid: int, *, late: bool) -> None:
+        """Mark a process that has just been started; when that was `late`, the children, too, that it may have made."""
         if sys.platform == "linux":
             with contextlib.suppress(OSError, ValueError):  # gone already, or not allowed
                 resource.prlimit(pid, resource.RLIMIT_RTTIME, (self.number, _hard_limit()))
-                for child in _children_of_thread(pid):
-                    self.put_on(child)
+                for child in _children_of_thread(pid) if late else ():
+                    self.put_on(child, late=True)
 
 
 @define(eq=False)
@@ -71,6 +71,7 @@ class Descendants:
     _lock: threading.Lock = field(init=False)
     _running: int = field(default=0, init=False)
     _children: int = field(default=-1, init=False)
+    _devnull: int = field(default=-1, init=False)
     _guard: Guard | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -116,6 +117,12 @@ class Descendants:
             if self._running == 0:
                 _set_subreaper(False)
 
+    def devnull(self) -> int:
+        """An empty input, opened once."""
+        if self._devnull < 0:
+            self._devnull = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return self._devnull
+
     def orphans(self, tag: Tag, leader: int) -> list[int]:
         """The living orphans of a command; those that have ended are reaped.
 
@@ -126,7 +133,8 @@ class Descendants:
             return [pid for pid in all_pids() if pid != leader and tag.is_on(pid) and not has_ended(pid)]
         with self._lock:  # one at a time: the kernel's list may skip an entry while another one is reaped
             found = self._children_of(self._children)
-            return [pid for pid in found if pid != leader and tag.is_on(pid) and not _reap(pid)]
+            own = (leader, self._guard.pid if self._guard else None)
+            return [pid for pid in found if pid not in own and tag.is_on(pid) and not _reap(pid)]
 
     def started_unseen(self, tag: Tag) -> list[int]:
         """Descendants of a command whose start was interrupted before its process id was known."""

@@ -47,7 +47,7 @@ def child_environment(request: CommandRequest, tag: str, *, streaming: bool) -> 
         ValueError: A name is empty or has a ``=``, or a NUL is somewhere.
         TypeError: A value is no text.
     """
-    env = dict(os.environb) if request.inherit_env else {}
+    env = _inherited() if request.inherit_env else {}
     for local in LOCAL_GIT_VARIABLES.intersection(env):
         del env[local]
     if streaming:
@@ -62,3 +62,10 @@ def child_environment(request: CommandRequest, tag: str, *, streaming: bool) -> 
             env[key] = os.fsencode(value)
     env[TAG_VARIABLE] = os.environb.get(TAG_VARIABLE, b":") + tag.encode() + b":"
     return env
+
+
+def _inherited() -> dict[bytes, bytes]:
+    # The mapping checks and converts each key and value, which takes as long as a tenth of a short command;
+    # what is behind it is a plain dict of bytes already.
+    data = getattr(os.environ, "_data", None)
+    return dict(data) if isinstance(data, dict) else dict(os.environb)

@@ -61,6 +61,11 @@ class Guard:
         atexit.register(guard.stop)
         return guard
 
+    @property
+    def pid(self) -> int | None:
+        """The guard's process id; None when there is none."""
+        return None if self._process is None else self._process.pid
+
     def stop(self) -> None:
         """Send the guard home: nothing is left that it would have to end."""
         process, self._process = self._process, None

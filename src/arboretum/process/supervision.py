@@ -51,6 +51,7 @@ _log = logging.getLogger(__name__)
 _TICK: Final = 0.5  # seconds; the longest sleep, so that suspension is noticed and dead orphans are reaped
 _SUSPENDED: Final = 1.0  # seconds that a sleep must overrun by to count as a suspension of this process
 _LOOK_AGAIN: Final = 0.005  # seconds between two looks for descendants that are about to end
+_PROMPT: Final = 0.0005  # seconds in which a program, once started, has hardly been able to fork
 _SWEEP_TIMEOUT: Final = 5.0  # seconds for the kernel to end what was killed
 _WITHOUT_PIDFD: Final = 0.02  # seconds between two looks at a leader where the system has no pidfd
 
@@ -69,6 +70,7 @@ class Supervisor:
     pid: int = field(default=0, init=False)
     _tag: Tag = field(init=False)
     _cwd: str = field(default="", init=False)
+    _command: str = field(default="", init=False)
     _started: float = field(factory=time.monotonic, init=False)
     _paused: float = field(default=0.0, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
@@ -125,10 +127,12 @@ class Supervisor:
 
     def _start(self) -> SpawnFailure | None:
         for delay in (*BACKOFF, None):
+            before = time.monotonic()
             failure = self._try_to_start()
             if failure is None:
-                self._tag.put_on(self.pid)
-                self._watch_exit()
+                self._tag.put_on(self.pid, late=time.monotonic() - before > _PROMPT)
+                self._watch()
+                self._command = self.request.display()
                 return None
             self._discard_pipes()
             if delay is None or not failure.transient:
@@ -168,34 +172,45 @@ class Supervisor:
 
     def _open_pipes(self, theirs: list[int]) -> Pipes:
         if self.request.stdin is None:
-            stdin = subprocess.DEVNULL
+            stdin = DESCENDANTS.devnull()
         else:
             stdin, self._stdin = os.pipe()
             theirs.append(stdin)
-            os.set_blocking(self._stdin, False)
-            self._stdin_left = memoryview(self.request.stdin)
-            self._poll.register(self._stdin, select.POLLOUT)
         stdout = self._open_stream("stdout", theirs)
-        stderr = subprocess.STDOUT if self.request.merge_stderr else self._open_stream("stderr", theirs)
+        stderr = stdout if self.request.merge_stderr else self._open_stream("stderr", theirs)
         return Pipes(stdin, stdout, stderr)
 
     def _open_stream(self, name: StreamName, theirs: list[int]) -> int:
         request = self.request
         reading, writing = os.pipe()
         theirs.append(writing)
-        path = os.path.join(request.output_dir, name) if request.output_dir is not None else None
-        lines = LineFeed(name, request.decode_errors, self.on_line)
-        try:
-            capture = StreamCapture(name, reading, BoundedBuffer(request.max_output), lines, path)
-        except OSError as error:
-            os.close(reading)
-            if error.errno == errno.EMFILE:
-                raise
-            raise ValueError(f"cannot keep the output in {path}: {error.strerror}") from error
+        capture = StreamCapture(
+            name,
+            reading,
+            BoundedBuffer(request.max_output),
+            None if self.on_line is None else LineFeed(name, request.decode_errors, self.on_line),
+        )
         self._captures.append(capture)
-        self._streams[reading] = capture
-        self._poll.register(reading, select.POLLIN)
+        if request.output_dir is not None:
+            path = os.path.join(request.output_dir, name)
+            try:
+                capture.keep_in(path)
+            except OSError as error:
+                if error.errno == errno.EMFILE:
+                    raise
+                raise ValueError(f"cannot keep the output in {path}: {error.strerror}") from error
         return writing
+
+    def _watch(self) -> None:
+        """Register what the poll waits for; done while the program starts, so that it costs no time."""
+        for capture in self._captures:
+            self._streams[capture.fd] = capture
+            self._poll.register(capture.fd, select.POLLIN)
+        if self._stdin >= 0:
+            os.set_blocking(self._stdin, False)
+            self._stdin_left = memoryview(self.request.stdin or b"")
+            self._poll.register(self._stdin, select.POLLOUT)
+        self._watch_exit()
 
     def _watch_exit(self) -> None:
         if not hasattr(os, "pidfd_open"):
@@ -220,7 +235,8 @@ class Supervisor:
         else:
             self._timed_out = not self._stops
             self._terminate(self.request.grace)
-        self._sweep()
+            self._sweep()
+        self._drain()
         self._reap()
 
     def _linger(self) -> None:
@@ -231,6 +247,7 @@ class Supervisor:
         if self._orphans():
             self._leaked = True
             self._terminate(patience)
+            self._sweep()
 
     def _terminate(self, grace: float) -> None:
         """Ask the whole tree to end, and wait until it has, or the grace period is over, or somebody insists."""
@@ -264,7 +281,6 @@ class Supervisor:
                 break
             seen = self._exited
             self._pump(self._now() + _LOOK_AGAIN, lambda: self._exited and not seen)  # noqa: B023 (called at once)
-        self._drain()
 
     def _reap(self) -> None:
         if not self._exited:  # it survived SIGKILL: the kernel holds it
@@ -358,6 +374,7 @@ class Supervisor:
         except BrokenPipeError:  # the command does not want (all of) it, which is its right
             self._stdin_left = memoryview(b"")
         if not self._stdin_left:
+            self._poll.unregister(self._stdin)
             self._close_stdin()
 
     def _drain(self) -> None:
@@ -389,17 +406,13 @@ class Supervisor:
 
     def _discard_pipes(self) -> None:
         """Close what is open, so that the next attempt to start, or nothing, follows."""
-        for fd in self._streams:
-            self._poll.unregister(fd)
         for capture in self._captures:
             capture.close()
-        self._streams.clear()
         self._captures.clear()
         self._close_stdin()
 
     def _close_stdin(self) -> None:
         if self._stdin >= 0:
-            self._poll.unregister(self._stdin)
             os.close(self._stdin)
             self._stdin = -1
 
@@ -424,7 +437,7 @@ class Supervisor:
             stderr=texts.get("stderr", ("", 0))[0],
             exit_code=exit_code,
             duration=time.monotonic() - self._started,
-            command=self.request.display(),
+            command=self._command or self.request.display(),
             cwd=self._cwd,
             timed_out=self._timed_out,
             error_message=message,
