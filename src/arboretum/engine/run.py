@@ -4,51 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from attrs import evolve
 
-from arboretum.engine.cache_key import shared_fields
-from arboretum.engine.dispatcher import Dispatcher
-from arboretum.engine.executor import Executor
-from arboretum.engine.model import CONTROL, Outcome, Plan, Verdict
+from arboretum.engine.model import Outcome, Plan, Verdict
 from arboretum.engine.plan_file import validate
 from arboretum.engine.result import RunResult, RunStatus
 from arboretum.engine.search import HypothesisSearch
-from arboretum.engine.session import Session
+from arboretum.engine.session import RunOptions, Session
 from arboretum.engine.variants import make_variants
 from arboretum.engine.verdict import recommend
-from arboretum.events import Observer
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
 
 
 def run_plan(
-    repository: Repository,
-    plan: Plan,
-    *,
-    executor: Executor | None = None,
-    jobs: int | None = None,
-    observers: Iterable[Observer] = (),
-    stop_on_supported: bool = False,
-    cache: bool = True,
-    refresh: bool = False,
-    resume: str | None = None,
+    repository: Repository, plan: Plan, *, stop_on_supported: bool = False, **options: Unpack[RunOptions]
 ) -> RunResult:
     """Carry out `plan`: the control, every hypothesis, the verdicts. Blocks; Ctrl-C and SIGTERM end it cleanly.
 
     Args:
         repository: Where the revisions of the plan are looked up; it is never changed.
         plan: What to find out.
-        executor: Who runs the trials; None for this machine, with a pool of worktrees. It is closed only if made here.
-        jobs: How many trials at once at most; None for the executor's own number.
-        observers: Told of every event of the run.
         stop_on_supported: End the run as soon as one hypothesis is supported; what still runs is stopped.
-        cache: Take known results from the store and let later runs take this one's.
-        refresh: Run everything, and let the new results replace the stored ones.
-        resume: The id of an interrupted run to go on with; its finished trials are not repeated.
+        options: How to carry it out (`RunOptions`).
 
     Returns:
         The result; its `status` is ``interrupted`` when a signal ended the run.
@@ -57,68 +38,33 @@ def run_plan(
         InputFileError, UsageError: The plan cannot be meant; nothing was made.
         EngineError: The run could not be carried out.
     """
-    return asyncio.run(
-        run_plan_async(
-            repository,
-            plan,
-            executor=executor,
-            jobs=jobs,
-            observers=observers,
-            stop_on_supported=stop_on_supported,
-            cache=cache,
-            refresh=refresh,
-            resume=resume,
-        )
-    )
+    return asyncio.run(run_plan_async(repository, plan, stop_on_supported=stop_on_supported, **options))
 
 
 async def run_plan_async(
-    repository: Repository,
-    plan: Plan,
-    *,
-    executor: Executor | None = None,
-    jobs: int | None = None,
-    observers: Iterable[Observer] = (),
-    stop_on_supported: bool = False,
-    cache: bool = True,
-    refresh: bool = False,
-    resume: str | None = None,
+    repository: Repository, plan: Plan, *, stop_on_supported: bool = False, **options: Unpack[RunOptions]
 ) -> RunResult:
     """`run_plan` for callers that have an event loop. Cancelling it stops every trial first."""
     plan = evolve(plan, stop_on_supported=plan.stop_on_supported or stop_on_supported)
     validate(plan, repository)
-    variants = {variant.id: variant for variant in make_variants(plan, repository)}
+    variants = make_variants(plan, repository)
     search = HypothesisSearch(plan)
-    async with Session.open(repository, executor=executor, jobs=jobs, observers=observers, resume=resume) as session:
-        dispatcher = Dispatcher(
-            run=session.run,
-            plan=plan,
-            strategy=search,
-            variants=variants,
-            executor=session.executor,
-            observers=session.observers,
-            capacity=jobs,
-            store=session.store,
-            key_fields=shared_fields(plan, repository.runner, folder=repository.path),
-            reuse=cache and not refresh,
-            keep=cache,
-        )
-        started, clock = time.time(), time.monotonic()
+    started, clock = time.time(), time.monotonic()
+    async with Session.open(repository, options) as session:
         status = await session.carry_out(
-            dispatcher,
+            session.dispatcher(plan, search, variants),
             title=plan.title,
-            base=variants[CONTROL].commit,
+            base=variants[0].commit,
             command=plan.command,
             subjects=[h.id for h in search.order],
             trials=plan.repeats * len(variants),
         )
-    ranking = search.ranking()
     return RunResult(
         run=session.run,
         plan=plan,
-        base=variants[CONTROL].commit,
+        base=variants[0].commit,
         control=search.control,
-        judgements=ranking,
+        judgements=search.ranking(),
         recommendation=_recommendation(search, status),
         status=status,
         started=started,

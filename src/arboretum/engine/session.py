@@ -8,18 +8,21 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypedDict, TypeVar
 
 from attrs import define, field
 
+from arboretum.engine.cache_key import shared_fields
 from arboretum.engine.dispatcher import Dispatcher
 from arboretum.engine.events import RunFinished, RunStarted
 from arboretum.engine.executor import Executor
 from arboretum.engine.journal import Journal, new_run_id, read_journal
-from arboretum.engine.model import CommandSpec, Trial
+from arboretum.engine.model import CommandSpec, Plan, Trial
 from arboretum.engine.result import RunStatus
+from arboretum.engine.search import Strategy
 from arboretum.engine.signals import on_signals
 from arboretum.engine.store import ResultStore, RunRecord
+from arboretum.engine.variants import Variant
 from arboretum.errors import StoreError
 from arboretum.events import Observer, Observers
 from arboretum.process.model import CommandRequest
@@ -32,12 +35,33 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+class RunOptions(TypedDict, total=False):
+    """How a run is carried out; all of these may be left out.
+
+    - executor: Who runs the trials; None for this machine, with a pool of worktrees. It is closed only if made here.
+    - jobs: How many trials at once at most; None for the executor's own number.
+    - observers: Told of every event of the run.
+    - cache: Take known results from the store and let later runs take this one's (the default).
+    - refresh: Run everything, and let the new results replace the stored ones.
+    - resume: The id of an interrupted run to go on with; its finished trials are not repeated.
+    """
+
+    executor: Executor | None
+    jobs: int | None
+    observers: Iterable[Observer]
+    cache: bool
+    refresh: bool
+    resume: str | None
+
+
 @define(eq=False)
 class Session:
     """One run of the engine against one repository; an async context manager.
 
     Args:
         run: The id of the run.
+        repository: Where it takes place.
+        options: How it is carried out.
         executor: Who runs the trials.
         observers: The caller's observers, and the journal.
         store: Where trials are kept; None when it cannot be used (then `notes` says why).
@@ -46,6 +70,8 @@ class Session:
     """
 
     run: str
+    repository: Repository
+    options: RunOptions
     executor: Executor
     observers: Observers
     store: ResultStore | None
@@ -55,34 +81,29 @@ class Session:
     _owns_executor: bool = field(default=False, alias="owns_executor")
 
     @classmethod
-    def open(
-        cls,
-        repository: Repository,
-        *,
-        executor: Executor | None = None,
-        jobs: int | None = None,
-        observers: Iterable[Observer] = (),
-        resume: str | None = None,
-    ) -> Self:
-        """Start a session, or go on with the interrupted one whose id is `resume`.
+    def open(cls, repository: Repository, options: RunOptions) -> Self:
+        """Start a session, or go on with the interrupted one that `options` names.
 
         A store or journal that cannot be written does not keep the run from being made; `notes` tells of it.
 
         Raises:
-            StoreError: There is no run with the id `resume`, or it is going on in another process.
+            StoreError: There is no such run to go on with, or it is going on in another process.
             EngineError: The executor for this machine cannot be made.
         """
+        resume, executor, jobs = options.get("resume"), options.get("executor"), options.get("jobs")
         run = resume or new_run_id()
         runs_dir = os.path.join(repository.state_dir, "runs")
         notes: list[str] = []
         restored = tuple(read_journal(runs_dir, run).trials.values()) if resume else ()
         journal = Journal.open(runs_dir, run) if resume else _optional(lambda: Journal.open(runs_dir, run), notes)
-        told = Observers.of(observers)
+        told = Observers.of(options.get("observers", ()))
         if journal is not None:
             told.add(journal)
         store = _optional(lambda: ResultStore.open(os.path.join(repository.state_dir, "results.sqlite3")), notes)
         return cls(
             run=run,
+            repository=repository,
+            options=options,
             executor=executor or make_executor(repository, run=run, jobs=jobs, observers=told),
             observers=told,
             store=store,
@@ -90,6 +111,23 @@ class Session:
             notes=notes,
             journal=journal,
             owns_executor=executor is None,
+        )
+
+    def dispatcher(self, plan: Plan, strategy: Strategy, variants: Iterable[Variant]) -> Dispatcher:
+        """The dispatcher that carries out `strategy` over `variants` as the options say."""
+        cache, refresh = self.options.get("cache", True), self.options.get("refresh", False)
+        return Dispatcher(
+            run=self.run,
+            plan=plan,
+            strategy=strategy,
+            variants={variant.id: variant for variant in variants},
+            executor=self.executor,
+            observers=self.observers,
+            capacity=self.options.get("jobs"),
+            store=self.store,
+            key_fields=shared_fields(plan, self.repository.runner, folder=self.repository.path),
+            reuse=cache and not refresh,
+            keep=cache,
         )
 
     async def carry_out(

@@ -6,14 +6,14 @@ with the hunk or the paths named, and the tree of one that does apply is part of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
 
 from arboretum.engine.model import CONTROL, CommandSpec, Hypothesis, Plan, TrialRequest
 from arboretum.errors import PatchFailedError
-from arboretum.values import Oid
+from arboretum.values import Commit, Oid
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
@@ -68,6 +68,14 @@ def make_variants(plan: Plan, repository: Repository) -> tuple[Variant, ...]:
         except PatchFailedError as error:
             found.append(evolve(start, problem=error.message))
     return tuple(found)
+
+
+def commit_variants(plan: Plan, commits: Iterable[Commit]) -> tuple[Variant, ...]:
+    """A variant for each commit, with the commit's id as its own: the plan's command as it is."""
+    return tuple(
+        Variant(id=str(commit.oid), commit=commit.oid, tree=commit.tree, command=plan.command, env=dict(plan.env))
+        for commit in commits
+    )
 
 
 def _apply(parts: Sequence[Hypothesis], variant: Variant, repository: Repository) -> Variant:

@@ -1,0 +1,139 @@
+"""`arboretum bisect`: the first bad commit of a range, by as many trials at once as there are slots."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Unpack
+
+from arboretum.engine.bisect_search import BisectSearch
+from arboretum.engine.bisection import Bisection, Finding
+from arboretum.engine.history import History
+from arboretum.engine.model import Plan
+from arboretum.engine.result import BisectResult
+from arboretum.engine.session import RunOptions, Session
+from arboretum.engine.variants import commit_variants
+from arboretum.errors import UsageError
+from arboretum.values import Commit, LogQuery, Oid
+
+if TYPE_CHECKING:
+    from arboretum.repository import Repository
+
+
+def run_bisect(
+    repository: Repository,
+    good: str | Iterable[str],
+    bad: str,
+    plan: Plan,
+    *,
+    first_parent: bool = False,
+    **options: Unpack[RunOptions],
+) -> BisectResult:
+    """Find the first commit on which the plan's command fails.
+
+    The answer is the one of ``git bisect run`` with the same command: a pass is good, a failure is bad, exit code
+    125 (and every other trial that is no evidence) means that the commit cannot be tested. The two ends are
+    taken at their word.
+
+    Args:
+        repository: Where the commits are; it is never changed.
+        good: One or more revisions on which the command is known to pass.
+        bad: A revision on which it is known to fail.
+        plan: The command and how to run it; its hypotheses, its base and its repeats are not looked at.
+        first_parent: Follow only the first parent of a merge.
+        options: How to carry it out (`RunOptions`).
+
+    Raises:
+        UsageError: The bad revision is not ahead of the good ones; nothing was made.
+        EngineError: The run could not be carried out.
+    """
+    goods = tuple(map(repository.resolve, [good] if isinstance(good, str) else good))
+    commits = _range(repository, goods, repository.resolve(bad), first_parent=first_parent)
+    return asyncio.run(_run_bisect(repository, goods, commits, plan, options, first_parent=first_parent))
+
+
+def _range(repository: Repository, goods: tuple[Oid, ...], bad: Oid, *, first_parent: bool) -> dict[Oid, Commit]:
+    if not goods:
+        raise UsageError("a bisection needs a good revision")
+    for good in goods:
+        if repository.backend.merge_base(good, bad) != good:
+            raise UsageError(
+                f"the good revision {good.short} is no ancestor of the bad one {bad.short}",
+                hint="take their merge base as the good revision, once it has been seen to pass",
+            )
+    query = LogQuery(include=(bad,), exclude=goods, first_parent=first_parent)
+    commits = {commit.oid: commit for commit in repository.backend.log(query)}
+    if not commits:
+        raise UsageError(f"there is nothing between {goods[0].short} and {bad.short}", hint="name the good one first")
+    return commits
+
+
+async def _run_bisect(
+    repository: Repository,
+    goods: tuple[Oid, ...],
+    commits: Mapping[Oid, Commit],
+    plan: Plan,
+    options: RunOptions,
+    *,
+    first_parent: bool,
+) -> BisectResult:
+    clock = time.monotonic()
+    bad = next(iter(commits))
+    history = History.of(commits.values(), first_parent=first_parent)
+    search = BisectSearch(Bisection(history, bad))
+    async with Session.open(repository, options) as session:
+        dispatcher = session.dispatcher(plan, search, commit_variants(plan, commits.values()))
+        status = await session.carry_out(
+            dispatcher,
+            title=f"bisect {goods[0].short}..{bad.short}",
+            base=bad,
+            command=plan.command,
+            subjects=(),
+            trials=len(commits).bit_length(),
+        )
+    candidates = search.answer.candidates if search.answer else tuple(commits)
+    return BisectResult(
+        run=session.run,
+        first_bad=candidates[0] if len(candidates) == 1 else None,
+        candidates=candidates,
+        trials=tuple(dispatcher.trials),
+        log=bisect_log(goods, bad, search.steps, candidates, _subjects(repository, goods, commits)),
+        status=status,
+        duration=time.monotonic() - clock,
+        rounds=dispatcher.rounds,
+    )
+
+
+def _subjects(repository: Repository, goods: Iterable[Oid], commits: Mapping[Oid, Commit]) -> dict[Oid, str]:
+    read = {good: repository.backend.read_commit(good) for good in goods}
+    return {oid: commit.subject for oid, commit in {**commits, **read}.items()}
+
+
+def bisect_log(
+    goods: Iterable[Oid],
+    bad: Oid,
+    steps: Iterable[tuple[Oid, Finding]],
+    candidates: tuple[Oid, ...],
+    subjects: Mapping[Oid, str],
+) -> str:
+    """The search as ``git bisect log`` writes it; ``git bisect replay`` reads it.
+
+    Args:
+        goods: The revisions that were good to begin with.
+        bad: The one that was bad.
+        steps: The findings, in the order in which they were used.
+        candidates: What the search came to.
+        subjects: The first line of each commit's message.
+    """
+    goods = list(goods)
+    lines = [f"# bad: [{bad}] {subjects[bad]}", *(f"# good: [{good}] {subjects[good]}" for good in goods)]
+    lines.append(" ".join(["git bisect start", f"'{bad}'", *(f"'{good}'" for good in goods)]))
+    for oid, finding in steps:
+        lines += [f"# {finding.value}: [{oid}] {subjects[oid]}", f"git bisect {finding.value} {oid}"]
+    if len(candidates) == 1:
+        lines.append(f"# first bad commit: [{candidates[0]}] {subjects[candidates[0]]}")
+    else:
+        lines.append("# only skipped commits left to test")
+        lines += [f"# possible first bad commit: [{oid}] {subjects[oid]}" for oid in candidates]
+    return "\n".join(lines) + "\n"

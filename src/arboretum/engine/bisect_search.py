@@ -1,0 +1,183 @@
+"""Parallel bisection: what to test next when several trials can run at once. Pure.
+
+While the remaining range has merges, the trials are the ones that `git bisect` could ask for next, the likeliest
+first: whatever they say, the path is git's and so is the answer, only sooner. As soon as the range is a plain
+line of commits the answer does not depend on the path any more, and k trials cut it into k + 1 parts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from attrs import define, field
+
+from arboretum.engine.bisection import Answer, Bisection, Finding
+from arboretum.engine.model import Judgement, Outcome, Trial
+from arboretum.engine.search import TrialKey
+from arboretum.values import Oid
+
+#: What the outcome of a trial says; what is no evidence says that the commit cannot be tested.
+FINDINGS: Final = {Outcome.PASSED: Finding.GOOD, Outcome.FAILED: Finding.BAD}
+#: Before anything is known, so many commits in this many are expected to be untestable.
+_SKIPS_EXPECTED: Final = (1, 50)
+#: Branches of the future that are less likely than this are not looked at.
+_LEAST_LIKELY: Final = 0.001
+
+
+@define(eq=False)
+class BisectSearch:
+    """Finds the first bad commit.
+
+    Args:
+        start: What is known at the beginning.
+        findings: What the trials have said, by commit.
+    """
+
+    start: Bisection
+    findings: dict[Oid, Finding] = field(factory=dict, init=False)
+    #: The findings in the order in which they were used, for the log.
+    steps: list[tuple[Oid, Finding]] = field(factory=list, init=False)
+    settle: float = field(default=0.1, init=False)
+    _known: Bisection = field(init=False)
+    _used: set[Oid] = field(factory=set, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._known = self.start
+
+    @property
+    def answer(self) -> Answer | None:
+        """The answer, once it is known."""
+        line = self._known.chain()
+        if line is not None:
+            return self._answer_on(line)
+        chosen = self._known.next()
+        return chosen if isinstance(chosen, Answer) else None
+
+    def record(self, trial: Trial) -> tuple[Judgement, ...]:
+        """See `Strategy`."""
+        if trial.outcome is not Outcome.CANCELLED:
+            self.findings[Oid(trial.hypothesis)] = FINDINGS.get(trial.outcome, Finding.SKIP)
+            self._advance()
+        return ()
+
+    def wanted(self, running: Collection[TrialKey], limit: int) -> Sequence[TrialKey]:
+        """See `Strategy`."""
+        if self.answer is not None:
+            return ()
+        line = self._known.chain()
+        oids = {Oid(subject) for subject, _ in running}
+        chosen = self._likely(limit) if line is None else self._cuts(line, oids, limit)
+        return [(str(oid), 1) for oid in chosen]
+
+    def _advance(self) -> None:
+        # As far along git's path as the findings lead; on a plain line every finding counts at once.
+        while True:
+            line = self._known.chain()
+            if line is None:
+                oid = self._known.next()
+                if isinstance(oid, Answer) or oid not in self.findings:
+                    return
+            else:
+                found = next((o for o in line if o in self.findings and o not in self._used), None)
+                if found is None:
+                    return
+                oid = found
+            self._use(oid)
+
+    def _use(self, oid: Oid) -> None:
+        self._used.add(oid)
+        self.steps.append((oid, self.findings[oid]))
+        self._known = self._known.learn(oid, self.findings[oid])
+
+    # --- a range with merges: the futures of git's path, the likeliest first ---
+
+    def _likely(self, limit: int) -> list[Oid]:
+        chosen: dict[Oid, None] = {}
+        counter = itertools.count()
+        futures = [(-1.0, next(counter), self._known)]
+        while futures and len(chosen) < limit:
+            likelihood, _, known = heapq.heappop(futures)
+            oid = known.next()
+            if isinstance(oid, Answer):
+                continue
+            if oid not in self.findings:
+                chosen[oid] = None
+            for finding, share in self._outlook(known, oid):
+                if -likelihood * share > _LEAST_LIKELY:
+                    heapq.heappush(futures, (likelihood * share, next(counter), known.learn(oid, finding)))
+        return list(chosen)
+
+    def _outlook(self, known: Bisection, oid: Oid) -> Iterator[tuple[Finding, float]]:
+        if oid in self.findings:
+            yield self.findings[oid], 1.0
+            return
+        expected, among = _SKIPS_EXPECTED
+        skips = sum(finding is Finding.SKIP for finding in self.findings.values())
+        skip = (skips + expected) / (len(self.findings) + among)
+        bad = known.share(oid)
+        yield Finding.BAD, bad * (1 - skip)
+        yield Finding.GOOD, (1 - bad) * (1 - skip)
+        yield Finding.SKIP, skip
+
+    # --- a plain line: cut it into parts ---
+
+    def _answer_on(self, line: Sequence[Oid]) -> Answer | None:
+        untested = [oid for oid in line[:-1] if oid not in self.findings]
+        return None if untested else Answer((line[-1], *line[:-1]))
+
+    def _cuts(self, line: Sequence[Oid], running: Collection[Oid], limit: int) -> list[Oid]:
+        testable = [place for place, oid in enumerate(line[:-1]) if oid not in self.findings]
+        chosen = [place for place in testable if line[place] in running]
+        if not chosen:
+            places = [_nearest(place, testable) for place in cut_points(len(line), limit)]
+            return [line[place] for place in dict.fromkeys(places)]
+        while len(chosen) < limit:
+            place = _best_addition(testable, chosen, len(line))
+            if place is None:
+                break
+            chosen.append(place)
+        return [line[place] for place in chosen]
+
+
+def cut_points(count: int, cuts: int) -> list[int]:
+    """Where to test a line of `count` commits, the last known bad, with `cuts` trials at once.
+
+    k trials at once tell k + 1 parts apart, so d rounds find one commit among ``(k + 1) ** d``. Equal parts would
+    make nearly every search as long as the longest one. Here the parts at the new end are as large as one round
+    less can search, as many as possible, and only the old end needs the last round: the least number of
+    rounds on average, and no more than with equal parts at worst. Regressions are mostly noticed soon.
+
+    Returns:
+        The positions to test, ascending: each is the last commit of its part.
+    """
+    parts = min(cuts + 1, count)
+    if parts < 2:
+        return []
+    most = 1
+    while most * parts < count:
+        most *= parts
+    least = max(1, most // parts)
+    sizes = [least] * parts
+    spare = count - least * parts
+    for index in range(parts):
+        extra = min(spare, most - least)
+        sizes[index] += extra
+        spare -= extra
+    return [total - 1 for total in itertools.accumulate(sizes[:-1])]
+
+
+def _nearest(place: int, testable: Sequence[int]) -> int:
+    return min(testable, key=lambda other: (abs(other - place), other))
+
+
+def _best_addition(testable: Sequence[int], chosen: Sequence[int], count: int) -> int | None:
+    # In the middle of the longest stretch between trials that has something to test.
+    edges = [-1, *sorted(chosen), count - 1]
+    for low, high in sorted(itertools.pairwise(edges), key=lambda edge: edge[0] - edge[1]):
+        inside = [place for place in testable if low < place < high]
+        if inside:
+            return _nearest((low + high) // 2, inside)
+    return None
