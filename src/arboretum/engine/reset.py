@@ -1,0 +1,165 @@
+"""Bring a slot to a commit, whatever the last trial did in it, and prove it.
+
+The order: stale locks and half-done operations go; HEAD is detached; tracked files are restored; untracked ones go
+(after that, so that the commit's own ignore rules count); submodules follow; then one `status` proves that nothing
+differs. What that does not mend is tried once more with an index that trusts nothing and with closed folders opened.
+A slot that still does not prove clean is for the pool to retire.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from attrs import define, evolve, frozen
+
+from arboretum.backends.base import GitBackend
+from arboretum.bootstrap import backend_factory
+from arboretum.engine import admin_state
+from arboretum.engine.slot_files import open_folders
+from arboretum.engine.slots import Slot
+from arboretum.engine.steps import Step, no_step
+from arboretum.errors import GitOperationError, PoolError
+from arboretum.values import FileMode, Oid, ResetMode, StatusEntry
+
+
+@frozen(kw_only=True)
+class Proof:
+    """What a reset slot was seen to be.
+
+    Args:
+        slot: The slot's record, brought up to date.
+        ignored: The ignored paths that are there, folders with a ``/`` at the end.
+    """
+
+    slot: Slot
+    ignored: tuple[str, ...]
+
+
+class NotClean(PoolError):
+    """A reset was carried out and the slot is not as it should be; its worktree has to be made anew."""
+
+    kind = "slot-not-clean"
+
+
+@define(eq=False)
+class SlotReset:
+    """Resets slots.
+
+    Args:
+        backend: What reads and writes the worktrees.
+    """
+
+    backend: GitBackend
+    _step: Step = no_step
+
+    def __call__(self, slot: Slot, commit: Oid, *, remove_ignored: bool = False) -> Proof:
+        """Bring `slot` to `commit`.
+
+        Args:
+            slot: A slot that the caller holds and in which nothing runs.
+            commit: Where it is to stand.
+            remove_ignored: Whether ignored files go, too.
+
+        Returns:
+            The proof, with the record as it is now.
+
+        Raises:
+            NotClean: It could not be brought there.
+        """
+        remove_ignored = remove_ignored or slot.wipe
+        problem: Exception | None = None
+        for careful in (False, True):
+            try:
+                return self._attempt(slot, commit, remove_ignored=remove_ignored, careful=careful)
+            except (GitOperationError, OSError, _StillDirty) as error:
+                problem = error
+        raise NotClean(
+            f"slot {slot.name} cannot be brought to {commit.short}: {problem}",
+            hint="it is made anew",
+        ) from problem
+
+    def _attempt(self, slot: Slot, commit: Oid, *, remove_ignored: bool, careful: bool) -> Proof:
+        admin = slot.admin
+        admin_state.tidy(admin, self._step)
+        self._detach(slot, commit)
+        changed = admin_state.restore_sparse(admin, slot.sparse, self._step)
+        if careful:
+            open_folders(slot.path)
+        if careful or changed or not admin_state.read_index(admin).is_trusted(slot.index):
+            admin_state.forget_index(admin, self._step)
+        self._step("reset.files")
+        self.backend.reset(slot.path, commit, ResetMode.HARD)
+        self._step("reset.clean")
+        self.backend.clean(slot.path, ignored=remove_ignored)
+        entries = self._status(slot.path)
+        submodules = [entry.path for entry in entries if not entry.is_ignored and entry.submodule]
+        emptied = bool(submodules) and self._reset_submodules(slot.path, commit, submodules)
+        if submodules:
+            entries = self._status(slot.path)
+        self._check(slot, commit, entries, remove_ignored=remove_ignored)
+        index = admin_state.read_index(admin)
+        proven = evolve(
+            slot,
+            commit=commit,
+            wipe=False,
+            setup="" if remove_ignored or emptied else slot.setup,
+            index=index.checksum,
+            files=index.files,
+        )
+        return Proof(slot=proven, ignored=tuple(entry.path for entry in entries if entry.is_ignored))
+
+    def _status(self, path: str) -> tuple[StatusEntry, ...]:
+        self._step("reset.prove")
+        return self.backend.status(path, untracked=True, ignored=True)
+
+    def _check(self, slot: Slot, commit: Oid, entries: tuple[StatusEntry, ...], *, remove_ignored: bool) -> None:
+        wrong = [entry.path for entry in entries if remove_ignored or not entry.is_ignored]
+        if wrong:
+            raise _StillDirty(f"{len(wrong)} path(s) differ after the reset, the first is {wrong[0]!r}")
+        reftable = admin_state.uses_reftable(slot.admin)
+        head = self.backend.head(slot.path).oid if reftable else admin_state.head_of(slot.admin)
+        if head != commit:
+            raise _StillDirty(f"HEAD is {head!r} after the reset")
+
+    def _detach(self, slot: Slot, commit: Oid) -> None:
+        if admin_state.uses_reftable(slot.admin):
+            self.backend.checkout(slot.path, commit, force=True)
+        else:
+            admin_state.detach(slot.admin, commit, self._step)
+
+    def _reset_submodules(self, path: str, commit: Oid, names: list[str]) -> bool:
+        """Bring submodules that a setup or a trial has filled to the recorded commits; empty those that cannot be.
+
+        Returns:
+            Whether one had to be emptied.
+        """
+        wanted = {e.path: e.oid for e in self.backend.read_tree(commit) if e.mode == FileMode.SUBMODULE}
+        emptied = False
+        for name in names:
+            folder = os.path.join(path, name)
+            self._step("reset.submodule")
+            try:
+                self._bring(folder, wanted[name])
+            except (GitOperationError, KeyError, OSError):
+                emptied = True
+                shutil.rmtree(folder, ignore_errors=True)
+                if name in wanted:
+                    os.makedirs(folder, exist_ok=True)
+        return emptied
+
+    def _bring(self, folder: str, commit: Oid) -> None:
+        backend = backend_factory(self.backend.name).open(folder)
+        try:
+            admin_state.tidy_submodule(backend.git_dir, self._step)
+            backend.checkout(folder, commit, force=True)
+            backend.clean(folder, ignored=False)
+            nested = [entry.path for entry in backend.status(folder) if entry.submodule]
+            if nested:
+                SlotReset(backend, self._step)._reset_submodules(folder, commit, nested)
+        finally:
+            backend.close()
+
+
+class _StillDirty(Exception):
+    """One attempt of a reset did not lead to a clean slot."""
