@@ -25,7 +25,16 @@ _AT_REST: Final = frozenset(
 )  # fmt: skip
 #: The marks of an operation half done.
 _HALF_DONE: Final = frozenset(
-    {"MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "sequencer"}
+    {
+        "MERGE_HEAD",
+        "MERGE_MSG",
+        "MERGE_MODE",
+        "CHERRY_PICK_HEAD",
+        "REVERT_HEAD",
+        "rebase-merge",
+        "rebase-apply",
+        "sequencer",
+    }
 )
 #: What says which files of the commit are to be there at all.
 _SPARSE: Final = ("config.worktree", "info/sparse-checkout")

@@ -48,7 +48,9 @@ def try_lock(path: str) -> FileLock | None:
     except Timeout:
         return None
     except (OSError, NotImplementedError) as error:
-        raise PoolError(f"cannot lock {path}: {error}", hint="the folder must be writable, on a disk that has locks") from error
+        raise PoolError(
+            f"cannot lock {path}: {error}", hint="the folder must be writable, on a disk that has locks"
+        ) from error
     return lock
 
 
@@ -62,10 +64,18 @@ def wait_for_lock(path: str, *, timeout: float) -> FileLock:
     try:
         lock.acquire(timeout=timeout, poll_interval=_POLL_SECONDS)
     except Timeout as error:
-        raise PoolError(f"{path} has been locked for {timeout:g} seconds", hint="is another arboretum stopped?") from error
+        raise PoolError(
+            f"{path} has been locked for {timeout:g} seconds", hint="is another arboretum stopped?"
+        ) from error
     except (OSError, NotImplementedError) as error:
-        raise PoolError(f"cannot lock {path}: {error}", hint="the folder must be writable, on a disk that has locks") from error
+        raise PoolError(
+            f"cannot lock {path}: {error}", hint="the folder must be writable, on a disk that has locks"
+        ) from error
     return lock
+
+
+def _cannot_lock(path: str, error: Exception) -> PoolError:
+    return PoolError(f"cannot lock {path}: {error}", hint="the folder must be writable, on a disk that has locks")
 
 
 def end_strays(lease: str) -> int:

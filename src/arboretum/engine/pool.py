@@ -10,8 +10,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from attrs import define, evolve, field, frozen
 from filelock import FileLock
@@ -19,9 +19,18 @@ from filelock import FileLock
 from arboretum.engine import admin_state
 from arboretum.engine.events import SlotChanged
 from arboretum.engine.leases import end_strays, new_lease_id, try_lock, wait_for_lock
-from arboretum.engine.reset import NotClean, Proof, SlotReset
+from arboretum.engine.reset import SlotNotCleanError, SlotReset
 from arboretum.engine.slot_files import Ownership, SlotFiles, pool_folder, read_link
-from arboretum.engine.slots import HELD, Slot, SlotState, Want, in_order_of_fitness, number_for_new_slot, recovered
+from arboretum.engine.slots import (
+    HELD,
+    Slot,
+    SlotState,
+    Want,
+    in_order_of_fitness,
+    is_over_budget,
+    number_for_new_slot,
+    recovered,
+)
 from arboretum.engine.steps import Step, no_step
 from arboretum.errors import GitOperationError, LeaseLostError, PoolError, WorktreeNotFoundError
 from arboretum.events import Observers
@@ -61,6 +70,11 @@ class Lease:
     def is_held(self) -> bool:
         """Whether it has not been given back."""
         return self._lock is not None and self._lock.is_locked
+
+    def unlock(self) -> None:
+        """Let go of the kernel's lock; the pool does it when it has written the record."""
+        if self._lock is not None:
+            self._lock.release()
 
 
 @frozen(kw_only=True)
@@ -152,15 +166,18 @@ class WorktreePool:
         Raises:
             PoolError: The slot could be neither brought there nor made anew.
         """
-        lease = self._choose(want, run)
-        if lease is None:
-            return None
-        try:
-            self._prepare(lease, want.commit, fresh=fresh)
-        except BaseException:
-            self._give_back(lease, SlotState.DIRTY)
-            raise
-        return lease
+        while lease := self._choose(want, run):
+            try:
+                self._prepare(lease, want.commit, fresh=fresh)
+            except _UnusableSlotError as error:
+                _log.warning("slot %s is left alone: %s", lease.slot.name, error.message)
+                self._give_back(lease, SlotState.DIRTY)
+            except BaseException:
+                self._give_back(lease, SlotState.DIRTY)
+                raise
+            else:
+                return lease
+        return None
 
     def release(self, lease: Lease, *, wipe: bool = False) -> None:
         """Give a slot back as it is; it is reset when it is taken the next time. Giving back twice is allowed.
@@ -185,30 +202,224 @@ class WorktreePool:
         self._files.write(lease.slot)
 
     def _choose(self, want: Want, run: str) -> Lease | None:
-        lease_id = new_lease_id()
         with self._locked():
             slots = self._files.read_all()
             for slot in in_order_of_fitness(slots, want, self._distance):
-                self._step("lease.lock")
-                lock = try_lock(self._files.slot_lock(slot.number))
-                if lock is None:
+                if lock := self._try_lock(slot.number):
+                    over = is_over_budget(slots, self.max_bytes)
+                    return self._reserve(recovered(slot), lock, run, wipe=slot.wipe or over)
+            number = number_for_new_slot(slots, size=self.size, max_bytes=self.max_bytes)
+            if number is None or not (lock := self._try_lock(number)):
+                return None  # the last owner of that number may just be letting go of it
+            return self._reserve(Slot(number=number, path=self._files.slot_path(number)), lock, run, wipe=False)
+
+    def _try_lock(self, number: int) -> FileLock | None:
+        self._step("lease.lock")
+        return try_lock(self._files.slot_lock(number))
+
+    def _reserve(self, slot: Slot, lock: FileLock, run: str, *, wipe: bool) -> Lease:
+        lease = Lease(new_lease_id(), slot, lock=lock)
+        claim = {"lease": lease.id, "run": run, "owner": os.getpid(), "trials": slot.trials + 1, "wipe": wipe}
+        try:
+            if slot.state is SlotState.RESERVED:  # it is new
+                lease.slot = evolve(slot, **cast("dict[str, Any]", claim))
+                self._keep(lease.slot, "")
+            else:
+                self._change(lease, SlotState.RESERVED, **claim)
+        except BaseException:
+            lease.unlock()
+            raise
+        return lease
+
+    def _give_back(self, lease: Lease, state: SlotState) -> None:
+        try:
+            if lease.slot.state is not SlotState.RETIRED:
+                self._change(lease, state)
+        except PoolError as error:  # whoever takes it next will see a dead owner's slot
+            _log.warning("%s", error)
+        finally:
+            self._step("lease.unlock")
+            lease.unlock()
+
+    # --- making a slot ready ----------------------------------------------------------------------------------
+
+    def _prepare(self, lease: Lease, commit: Oid, *, fresh: bool) -> None:
+        if lease.slot.strays and (ended := end_strays(lease.slot.strays)):
+            _log.warning("ended %d process(es) that a dead owner of slot %s had left", ended, lease.slot.name)
+        self._change(lease, SlotState.PREPARING, strays="")
+        match self._files.ownership(lease.slot):
+            case Ownership.OURS:
+                pass
+            case Ownership.LOCKED:
+                self._change(lease, SlotState.RETIRED, reason="somebody ran `git worktree lock` on it")
+                raise _UnusableSlotError(lease.slot.reason)
+            case Ownership.FOREIGN:
+                self._change(lease, SlotState.RETIRED, reason="its folder is no longer the worktree that was made")
+                raise _UnusableSlotError(lease.slot.reason)
+            case _:
+                self._make(lease, commit)
+        try:
+            proof = self._reset(lease.slot, commit, remove_ignored=fresh)
+        except SlotNotCleanError as error:
+            _log.warning("%s", error)
+            self._make(lease, commit)
+            proof = self._reset(lease.slot, commit, remove_ignored=fresh)
+        lease.slot, lease.ignored = proof.slot, proof.ignored
+        self._change(lease, SlotState.LEASED)
+
+    def _make(self, lease: Lease, commit: Oid) -> None:
+        """Make the worktree of a slot anew; what was there and is ours goes into the trash."""
+        slot = lease.slot
+        try:
+            self._files.discard(slot.path)
+            lease.slot = slot = evolve(
+                slot, admin="", token=new_lease_id(), commit=None, setup="", wipe=False, index="", sparse={}, bytes=0
+            )
+            self._files.write(slot)
+            self._step("slot.add")
+            self.repository.backend.add_worktree(
+                WorktreeSpec(path=slot.path, detach=commit, checkout=False, force=True)
+            )
+            admin = read_link(slot.path)
+            if admin is None:
+                raise PoolError(f"{slot.path} is no worktree after it was made")
+            lease.slot = slot = evolve(slot, admin=admin, sparse=admin_state.read_sparse(admin))
+            self._files.mark_as_ours(slot)
+            self._files.write(slot)
+        except (GitOperationError, OSError) as error:
+            raise PoolError(
+                f"cannot make the worktree of slot {slot.name} in {slot.path}: {error}",
+                hint=getattr(error, "hint", "") or "check the space and the permissions there",
+            ) from error
+        self._files.empty_trash()
+
+    # --- upkeep -----------------------------------------------------------------------------------------------
+
+    def sweep(self) -> Sweep:
+        """Put in order what processes that died have left. Slots in living hands are not touched.
+
+        Raises:
+            PoolError: The pool cannot be read or written.
+        """
+        done, forgotten = [], []
+        with self._locked():
+            self._files.remove_temporary_files()
+            for slot in self._files.read_all():
+                if not (lock := self._try_lock(slot.number)):
                     continue
                 try:
-                    return self._reserve(recovered_from(slot), lease_id, run, lock)
-                except BaseException:
+                    if self._files.ownership(slot) is Ownership.MISSING and not slot.strays:
+                        self._forget(slot)
+                        forgotten.append(slot.number)
+                    elif slot.state in HELD:
+                        self._keep(recovered(slot), slot.state)
+                        done.append(slot.number)
+                    elif slot.state is SlotState.RETIRED and self._files.ownership(slot) is Ownership.OURS:
+                        self._keep(slot.to(SlotState.DIRTY, reason=""), slot.state)
+                finally:
                     lock.release()
-                    raise
-            number = number_for_new_slot(slots, size=self.size, max_bytes=self.max_bytes)
-            if number is None:
-                return None
-            self._step("lease.lock")
-            lock = try_lock(self._files.slot_lock(number))
-            if lock is None:
-                return None  # its last owner is just letting go of it
-            try:
-                slot = Slot(number=number, path=self._files.slot_path(number), lease=lease_id, run=run, owner=os.getpid())
-                self._keep(slot, previous="")
-            except BaseException:
+            self._forget_unknown_records()
+        return Sweep(recovered=tuple(done), forgotten=tuple(forgotten), not_deleted=self._files.empty_trash())
+
+    def clean(self) -> tuple[int, ...]:
+        """Remove every slot that is in nobody's hands and is ours, with its record in the repository.
+
+        Returns:
+            The numbers of the slots that were removed.
+        """
+        removed = []
+        with self._locked():
+            for slot in self._files.read_all():
+                if not (lock := self._try_lock(slot.number)):
+                    continue
+                try:
+                    if slot.strays or slot.state in HELD:
+                        end_strays(slot.strays or slot.lease)
+                    if self._files.ownership(slot) not in {Ownership.LOCKED, Ownership.FOREIGN}:
+                        self._files.discard(slot.path)
+                        self._forget(slot)
+                        removed.append(slot.number)
+                finally:
+                    lock.release()
+        self._files.empty_trash()
+        return tuple(removed)
+
+    def slots(self) -> tuple[Slot, ...]:
+        """The records of all slots; those of dead owners as they will be found."""
+        found = []
+        for slot in self._files.read_all():
+            lock = self._try_lock(slot.number)
+            if lock is not None:
                 lock.release()
-                raise
-            return Lease(lease_id, slot, lock=lock)
+            found.append(recovered(slot) if lock is not None else slot)
+        return tuple(found)
+
+    def check(self) -> tuple[str, ...]:
+        """What is wrong with the pool right now, in sentences; empty when all is well. Changes nothing."""
+        problems = [f"{path} is left over" for path in self._files.leftovers()]
+        slots = self._files.read_all()
+        for slot in slots:
+            lock = self._try_lock(slot.number)
+            if lock is not None:
+                lock.release()
+                if slot.state in HELD:
+                    problems.append(f"slot {slot.name} is {slot.state}, and its owner has died")
+                ownership = self._files.ownership(slot)
+                if slot.state is not SlotState.RETIRED and ownership is not Ownership.OURS:
+                    problems.append(f"the worktree of slot {slot.name} is {ownership.value}")
+        known = {slot.admin for slot in slots}
+        problems += [f"{admin} is the record of no slot" for admin in self._files.admin_folders() if admin not in known]
+        return tuple(problems)
+
+    def _forget(self, slot: Slot) -> None:
+        self._step("slot.remove-record")
+        with contextlib.suppress(WorktreeNotFoundError):
+            self.repository.backend.remove_worktree(slot.path, force=True)
+        self._files.forget(slot.number)
+
+    def _forget_unknown_records(self) -> None:
+        """Remove git's records of worktrees of ours that are gone, and what a dead adder has left beside them."""
+        known = {slot.path for slot in self._files.read_all()}
+        for path in self._files.registered_paths():
+            if path not in known and not os.path.lexists(path):
+                self._step("slot.remove-record")
+                with contextlib.suppress(GitOperationError):
+                    self.repository.backend.remove_worktree(path, force=True)
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._step("pool.lock")
+        lock = wait_for_lock(self._files.pool_lock, timeout=_LOCK_SECONDS)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _change(self, lease: Lease, state: SlotState, **changes: Any) -> None:
+        previous = lease.slot.state
+        lease.slot = lease.slot.to(state, **changes)
+        self._keep(lease.slot, previous)
+
+    def _keep(self, slot: Slot, previous: str) -> None:
+        self._files.write(slot)
+        self.observers(SlotChanged(run=slot.run, slot=slot.name, state=slot.state, previous=previous, lease=slot.lease))
+
+    def _distance(self, one: Oid, two: Oid) -> int:
+        """How many paths differ, remembered; only worth asking for where many files may have to be written."""
+        if one == two:
+            return 0
+        if (known := self._distances.get((one, two))) is None:
+            if len(self._distances) >= _MAX_DISTANCES:
+                self._distances.clear()
+            try:
+                known = len(self.repository.backend.diff_trees(one, two, renames=False))
+            except GitOperationError:
+                known = 1 << 30
+            self._distances[one, two] = known
+        return known
+
+
+class _UnusableSlotError(PoolError):
+    """The slot that was chosen may not be touched; another one has to be taken."""

@@ -36,7 +36,7 @@ class Proof:
     ignored: tuple[str, ...]
 
 
-class NotClean(PoolError):
+class SlotNotCleanError(PoolError):
     """A reset was carried out and the slot is not as it should be; its worktree has to be made anew."""
 
     kind = "slot-not-clean"
@@ -65,16 +65,16 @@ class SlotReset:
             The proof, with the record as it is now.
 
         Raises:
-            NotClean: It could not be brought there.
+            SlotNotCleanError: It could not be brought there.
         """
         remove_ignored = remove_ignored or slot.wipe
         problem: Exception | None = None
         for careful in (False, True):
             try:
                 return self._attempt(slot, commit, remove_ignored=remove_ignored, careful=careful)
-            except (GitOperationError, OSError, _StillDirty) as error:
+            except (GitOperationError, OSError, _StillDirtyError) as error:
                 problem = error
-        raise NotClean(
+        raise SlotNotCleanError(
             f"slot {slot.name} cannot be brought to {commit.short}: {problem}",
             hint="it is made anew",
         ) from problem
@@ -94,7 +94,7 @@ class SlotReset:
         self.backend.clean(slot.path, ignored=remove_ignored)
         entries = self._status(slot.path)
         submodules = [entry.path for entry in entries if not entry.is_ignored and entry.submodule]
-        emptied = bool(submodules) and self._reset_submodules(slot.path, commit, submodules)
+        emptied = bool(submodules) and self.reset_submodules(slot.path, commit, submodules)
         if submodules:
             entries = self._status(slot.path)
         self._check(slot, commit, entries, remove_ignored=remove_ignored)
@@ -116,11 +116,11 @@ class SlotReset:
     def _check(self, slot: Slot, commit: Oid, entries: tuple[StatusEntry, ...], *, remove_ignored: bool) -> None:
         wrong = [entry.path for entry in entries if remove_ignored or not entry.is_ignored]
         if wrong:
-            raise _StillDirty(f"{len(wrong)} path(s) differ after the reset, the first is {wrong[0]!r}")
+            raise _StillDirtyError(f"{len(wrong)} path(s) differ after the reset, the first is {wrong[0]!r}")
         reftable = admin_state.uses_reftable(slot.admin)
         head = self.backend.head(slot.path).oid if reftable else admin_state.head_of(slot.admin)
         if head != commit:
-            raise _StillDirty(f"HEAD is {head!r} after the reset")
+            raise _StillDirtyError(f"HEAD is {head!r} after the reset")
 
     def _detach(self, slot: Slot, commit: Oid) -> None:
         if admin_state.uses_reftable(slot.admin):
@@ -128,7 +128,7 @@ class SlotReset:
         else:
             admin_state.detach(slot.admin, commit, self._step)
 
-    def _reset_submodules(self, path: str, commit: Oid, names: list[str]) -> bool:
+    def reset_submodules(self, path: str, commit: Oid, names: list[str]) -> bool:
         """Bring submodules that a setup or a trial has filled to the recorded commits; empty those that cannot be.
 
         Returns:
@@ -156,10 +156,10 @@ class SlotReset:
             backend.clean(folder, ignored=False)
             nested = [entry.path for entry in backend.status(folder) if entry.submodule]
             if nested:
-                SlotReset(backend, self._step)._reset_submodules(folder, commit, nested)
+                SlotReset(backend, self._step).reset_submodules(folder, commit, nested)
         finally:
             backend.close()
 
 
-class _StillDirty(Exception):
+class _StillDirtyError(Exception):
     """One attempt of a reset did not lead to a clean slot."""

@@ -23,6 +23,7 @@ import stat
 from typing import Any, Final
 
 import platformdirs
+import psutil
 from attrs import asdict, define, field
 
 from arboretum.engine.leases import new_lease_id
@@ -33,7 +34,7 @@ from arboretum.values import Oid
 
 #: Names another place for what would be in the user's cache folder.
 CACHE_VARIABLE: Final = "ARBORETUM_CACHE_DIR"
-_TOKEN_FILE: Final = "arboretum-slot"
+_OWNER_FILE: Final = "arboretum-slot"
 
 
 def cache_folder() -> str:
@@ -172,7 +173,7 @@ class SlotFiles:
     def mark_as_ours(self, slot: Slot) -> None:
         """Write the slot's token into the worktree's folder in the common git directory."""
         self._step("slot.token")
-        with open(os.path.join(slot.admin, _TOKEN_FILE), "w", encoding="ascii") as file:
+        with open(os.path.join(slot.admin, _OWNER_FILE), "w", encoding="ascii") as file:
             file.write(slot.token)
 
     def ownership(self, slot: Slot) -> Ownership:
@@ -190,7 +191,7 @@ class SlotFiles:
             return Ownership.FOREIGN
         if os.path.exists(os.path.join(slot.admin, "locked")):
             return Ownership.LOCKED
-        token = _read_text(os.path.join(slot.admin, _TOKEN_FILE))
+        token = _read_text(os.path.join(slot.admin, _OWNER_FILE))
         return Ownership.OURS if token == slot.token else Ownership.BROKEN
 
     @property
@@ -229,6 +230,49 @@ class SlotFiles:
             if os.path.lexists(path):
                 left.append(path)
         return tuple(left)
+
+    # --- order ------------------------------------------------------------------------------------------------
+
+    def admin_folders(self) -> list[str]:
+        """The folders, in the common git directory, of worktrees that lie in this pool."""
+        return [admin for admin, _path in self._registered()]
+
+    def registered_paths(self) -> list[str]:
+        """The paths of the worktrees in this pool that the repository knows."""
+        return [path for _admin, path in self._registered()]
+
+    def _registered(self) -> list[tuple[str, str]]:
+        found, slots = [], os.path.join(self.root, "slots")
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.admin_root):
+                # git shortens no name, and adds digits where one is taken: ours start with the repository's name
+                if name.startswith(f"{self._name}-"):
+                    link = _read_text(os.path.join(self.admin_root, name, "gitdir")) or ""
+                    path = os.path.dirname(link.rstrip("\n"))
+                    if os.path.dirname(path) == slots:
+                        found.append((os.path.join(self.admin_root, name), path))
+        return found
+
+    def leftovers(self) -> list[str]:
+        """What processes that died in the middle have left here: half-written files, folders not yet deleted."""
+        state, trash = os.path.join(self.root, "state"), os.path.join(self.root, "trash")
+        half = [os.path.join(state, name) for name in os.listdir(state) if _dead_writer(name)]
+        return half + [os.path.join(trash, name) for name in os.listdir(trash)]
+
+    def remove_temporary_files(self) -> None:
+        """Remove the half-written records of processes that died."""
+        folder = os.path.join(self.root, "state")
+        for name in os.listdir(folder):
+            if _dead_writer(name):
+                self._step("slot.remove-temporary")
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, name))
+
+
+def _dead_writer(name: str) -> bool:
+    """Whether `name` is that of a half-written file whose writer is gone; if its number was given anew, not yet."""
+    match = re.search(r"\.(\d+)-[0-9a-f]{8}\.tmp$", name)
+    return match is not None and int(match[1]) != os.getpid() and not psutil.pid_exists(int(match[1]))
 
 
 def read_link(worktree: str) -> str | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
@@ -61,6 +61,7 @@ class Slot:
         lease: The id of the lease that holds it, or held it last.
         owner: The process that wrote this record; for people, never for decisions.
         run: The run of the lease.
+        strays: The lease of an owner who died, as long as processes of it may still run.
         admin: The worktree's folder in the common git directory; empty until it is known.
         token: A random text that is kept in `admin`, too: what makes the worktree ours.
         commit: Where it was last proven to stand.
@@ -81,6 +82,7 @@ class Slot:
     lease: str = ""
     owner: int = 0
     run: str = ""
+    strays: str = ""
     admin: str = ""
     token: str = ""
     commit: Oid | None = None
@@ -99,7 +101,7 @@ class Slot:
         """What events and people call it."""
         return str(self.number)
 
-    def to(self, state: SlotState, **changes: object) -> Slot:
+    def to(self, state: SlotState, **changes: Any) -> Slot:
         """The slot in its next state.
 
         Raises:
@@ -107,7 +109,7 @@ class Slot:
         """
         if state not in _NEXT[self.state]:
             raise PoolError(f"slot {self.name} cannot go from {self.state} to {state}")
-        return evolve(self, state=state, **changes)  # type: ignore[arg-type]  # attrs checks the names
+        return evolve(self, state=state, **changes)
 
 
 @frozen(kw_only=True)
@@ -125,7 +127,7 @@ class Want:
 
 def recovered(slot: Slot) -> Slot:
     """The record of a slot whose owner has died: dirty if it was in somebody's hands, else as it was."""
-    return slot.to(SlotState.DIRTY) if slot.state in HELD else slot
+    return slot.to(SlotState.DIRTY, strays=slot.lease) if slot.state in HELD else slot
 
 
 def in_order_of_fitness(slots: Iterable[Slot], want: Want, distance: Distance) -> list[Slot]:
@@ -168,3 +170,8 @@ def number_for_new_slot(slots: Sequence[Slot], *, size: int, max_bytes: int | No
             return None
     taken = {slot.number for slot in slots}
     return next(number for number in range(len(taken) + 1) if number not in taken)
+
+
+def is_over_budget(slots: Iterable[Slot], max_bytes: int | None) -> bool:
+    """Whether the slots take more than they may together."""
+    return max_bytes is not None and sum(slot.bytes for slot in slots) > max_bytes
