@@ -15,7 +15,7 @@ from arboretum.engine.executor import TrialStart
 from arboretum.engine.model import Trial, TrialRequest
 from arboretum.engine.pool import Lease, WorktreePool
 from arboretum.engine.slots import Want
-from arboretum.engine.trial import TrialInSlot, TrialPlace, remove_path
+from arboretum.engine.trial import TrialInSlot, TrialPlace, remove_path, setup_digest
 from arboretum.errors import ExecutorError
 from arboretum.events import Observers
 from arboretum.process.model import OutputLine
@@ -102,9 +102,10 @@ class LocalExecutor:
         self._running.add(task)
         try:
             async with self._turns:
-                lease = await self._acquire(request)
+                setup = await self._in_thread(lambda: self._setup_digest(request)) if request.setup else ""
+                lease = await self._acquire(request, setup)
                 try:
-                    trial = TrialInSlot(request, lease, self.pool, self._place(request), self._in_thread)
+                    trial = TrialInSlot(request, lease, self.pool, self._place(request), setup, self._in_thread)
                     return await trial.carry_out(on_started=on_started, on_output=on_output)
                 finally:
                     await self._in_thread(lambda: self.pool.release(lease))
@@ -121,8 +122,8 @@ class LocalExecutor:
             await asyncio.wait(running)
         self._threads.shutdown(wait=True)
 
-    async def _acquire(self, request: TrialRequest) -> Lease:
-        want = Want(commit=request.commit)
+    async def _acquire(self, request: TrialRequest, setup: str) -> Lease:
+        want = Want(commit=request.commit, setup=setup)
         pause = _FIRST_LOOK
         while True:
             lease = await self._in_thread(
@@ -132,6 +133,9 @@ class LocalExecutor:
                 return lease
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _MAX_LOOK)
+
+    def _setup_digest(self, request: TrialRequest) -> str:
+        return setup_digest(request, self.pool.repository.backend)
 
     def _undo(self, lease: Lease | None) -> None:
         if lease is not None:

@@ -160,6 +160,7 @@ class TrialRequest:
         hypothesis: The id of the hypothesis, or `CONTROL`.
         attempt: 1 for the first repeat.
         commit: The commit to stand at.
+        setup_env: Variables to set for the setup: the plan's alone, so that one setup serves all hypotheses.
         other: see `Hypothesis` and `Plan` for the rest.
     """
 
@@ -175,6 +176,7 @@ class TrialRequest:
     grace: float = 5.0
     setup: CommandSpec | None = None
     setup_inputs: tuple[str, ...] = ()
+    setup_env: Mapping[str, str] = field(factory=dict)
     include: tuple[str, ...] = ()
     fresh: bool = False
     nothing_ran: str | None = None

@@ -397,7 +397,7 @@ class WorktreePool:
         finally:
             lock.release()
 
-    def _change(self, lease: Lease, state: SlotState, **changes: Any) -> None:
+    def _change(self, lease: Lease, state: SlotState, /, **changes: Any) -> None:
         previous = lease.slot.state
         lease.slot = lease.slot.to(state, **changes)
         self._keep(lease.slot, previous)

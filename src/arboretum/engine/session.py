@@ -104,7 +104,7 @@ class Session:
             run=run,
             repository=repository,
             options=options,
-            executor=executor or make_executor(repository, run=run, jobs=jobs, observers=told),
+            executor=executor or make_executor(repository, jobs=jobs, observers=told),
             observers=told,
             store=store,
             restored=restored,
@@ -212,6 +212,8 @@ def _optional(make: Callable[[], _T], notes: list[str]) -> _T | None:
         return None
 
 
-def make_executor(repository: Repository, *, run: str, jobs: int | None, observers: Observers) -> Executor:
+def make_executor(repository: Repository, *, jobs: int | None, observers: Observers) -> Executor:
     """The executor for this machine: real processes in a pool of worktrees."""
-    raise NotImplementedError
+    from arboretum.engine.local_executor import LocalExecutor
+
+    return LocalExecutor.open(repository, jobs=jobs, observers=observers)

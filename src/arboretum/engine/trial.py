@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import define, field, frozen
 
+from arboretum.backends.base import GitBackend
 from arboretum.engine.evidence import read_evidence
 from arboretum.engine.includes import copy_includes
 from arboretum.engine.leases import LEASE_VARIABLE
@@ -23,7 +24,7 @@ from arboretum.engine.model import CommandSpec, Outcome, Trial, TrialRequest
 from arboretum.engine.pool import Lease, WorktreePool
 from arboretum.errors import PatchFailedError
 from arboretum.process.model import CommandRequest, CommandResult, OutputLine
-from arboretum.values import Oid, parse_tree_path
+from arboretum.values import parse_tree_path
 
 if TYPE_CHECKING:
     from arboretum.engine.executor import TrialStart
@@ -61,6 +62,7 @@ class TrialInSlot:
         lease: The slot.
         pool: Where the slot belongs to.
         place: Where files come from and go to.
+        setup: The digest of the setup that the trial needs (`setup_digest`).
         in_thread: Runs what blocks.
     """
 
@@ -68,6 +70,7 @@ class TrialInSlot:
     lease: Lease
     pool: WorktreePool
     place: TrialPlace
+    setup: str
     in_thread: InThread[Any]
     _started: float = field(factory=time.time)
 
@@ -78,8 +81,9 @@ class TrialInSlot:
             PoolError: Something else than the code under test failed: the disk, or git.
         """
         request = self.request
-        setup = await self.in_thread(self._include_and_find_setup)
-        if setup and (failed := await self._set_up(setup, on_output)):
+        if request.include:
+            await self.in_thread(self._include)
+        if self.setup != self.lease.slot.setup and (failed := await self._set_up(on_output)):
             return failed
         if request.patches:
             try:
@@ -94,34 +98,32 @@ class TrialInSlot:
         if on_started is not None:
             on_started(self.lease.slot.name, self.lease.path)
         result = await self._run(request.command, request.timeout, self.place.output_dir, on_output)
-        return await self.in_thread(lambda: self._read(result))
+        trial: Trial = await self.in_thread(lambda: self._read(result))
+        return trial
 
     # --- before the command -----------------------------------------------------------------------------------
 
-    def _include_and_find_setup(self) -> str:
-        """Copy the included files; the digest of the setup if it has to be run, else an empty text."""
-        request = self.request
-        if request.include and self.place.include_from is not None:
-            copy_includes(self.place.include_from, self.lease.path, request.include)
-        if request.setup is None:
-            return ""
-        digest = setup_digest(request, self.lease.path)
-        return "" if digest == self.lease.slot.setup else digest
+    def _include(self) -> None:
+        if self.request.include and self.place.include_from is not None:
+            copy_includes(self.place.include_from, self.lease.path, self.request.include)
 
-    async def _set_up(self, digest: str, on_output: OutputLine | None) -> Trial | None:
-        assert self.request.setup is not None
+    async def _set_up(self, on_output: OutputLine | None) -> Trial | None:
+        if self.request.setup is None:
+            return None
         await self.in_thread(lambda: self.pool.note_setup(self.lease, ""))
-        result = await self._run(self.request.setup, self.place.setup_timeout, None, on_output)
+        result = await self._run(
+            self.request.setup, self.place.setup_timeout, None, on_output, env=self.request.setup_env
+        )
         if not result.success:
             return self._failed_step(Outcome.SETUP_FAILED, "the setup", result)
-        await self.in_thread(lambda: self._keep_setup(digest))
+        await self.in_thread(self._keep_setup)
         return None
 
-    def _keep_setup(self, digest: str) -> None:
+    def _keep_setup(self) -> None:
         """Note the setup as done, if the next reset will leave what it made: ignored files only."""
         entries = self.pool.repository.backend.status(self.lease.path, untracked=True, ignored=False)
-        made = [e.path for e in entries if not e.is_ignored and not _is_included(e.path, self.request.include)]
-        self.pool.note_setup(self.lease, digest if not made else f"not kept: {made[0]}")
+        made = [e.path for e in entries if not _is_below(e.path, self.request.include)]
+        self.pool.note_setup(self.lease, self.setup if not made else f"not kept: {made[0]}")
 
     def _apply_patches(self) -> None:
         for patch in self.request.patches:
@@ -139,24 +141,30 @@ class TrialInSlot:
     # --- commands ---------------------------------------------------------------------------------------------
 
     async def _run(
-        self, command: CommandSpec, timeout: float | None, output_dir: str | None, on_output: OutputLine | None
+        self,
+        command: CommandSpec,
+        timeout: float | None,
+        output_dir: str | None,
+        on_output: OutputLine | None,
+        *,
+        env: Mapping[str, str] | None = None,
     ) -> CommandResult:
         request = CommandRequest(
             argv=command.argv,
             shell=command.shell,
             cwd=self.lease.path,
-            env=self._environment(),
+            env=self._environment(self.request.env if env is None else env),
             timeout=timeout,
             grace=self.request.grace,
             output_dir=output_dir,
         )
         return await self.pool.repository.runner.run_async(request, on_line=on_output)
 
-    def _environment(self) -> Mapping[str, str | None]:
+    def _environment(self, env: Mapping[str, str]) -> Mapping[str, str | None]:
         """The trial's own variables, and those by which it can keep out of other trials' way (ports, names)."""
         return {
             "PWD": self.lease.path,
-            **self.request.env,
+            **env,
             "ARBORETUM_RUN": self.request.run,
             "ARBORETUM_HYPOTHESIS": self.request.hypothesis,
             "ARBORETUM_ATTEMPT": str(self.request.attempt),
@@ -206,29 +214,19 @@ class TrialInSlot:
         )
 
 
-def setup_digest(request: TrialRequest, folder: str) -> str:
-    """The identity of a setup: its command, the variables it sees, and the content of its declared inputs in `folder`."""
-    setup = request.setup
-    assert setup is not None
-    digest = hashlib.sha256(
-        json.dumps([setup.argv, setup.shell, sorted(request.env.items()), request.include]).encode()
-    )
-    for path in request.setup_inputs:
-        _hash_input(digest, folder, parse_tree_path(path))
-    return digest.hexdigest()
+def setup_digest(request: TrialRequest, backend: GitBackend) -> str:
+    """The identity of the setup that a trial needs; empty when it needs none.
 
-
-def _hash_input(digest: Any, folder: str, path: str) -> None:
-    place = os.path.join(folder, path)
-    digest.update(f"\0{path}\0".encode("utf-8", "surrogateescape"))
-    if os.path.islink(place):
-        digest.update(b"link" + os.fsencode(os.readlink(place)))
-    elif os.path.isdir(place):
-        for name in sorted(os.listdir(place)):
-            _hash_input(digest, folder, f"{path}/{name}")
-    elif os.path.isfile(place):
-        with open(place, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    It is made of the command, the variables it sees, the included files' names, and the content of the declared
+    inputs in the trial's commit.
+    """
+    if request.setup is None:
+        return ""
+    inputs = tuple(parse_tree_path(path) for path in request.setup_inputs)
+    entries = backend.read_tree(request.commit) if inputs else ()
+    content = [[e.path, e.mode, e.oid] for e in entries if _is_below(e.path, inputs)]
+    identity = [request.setup.argv, request.setup.shell, sorted(request.setup_env.items()), request.include, content]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def remove_stale_bytecode(folder: str) -> None:
@@ -261,7 +259,7 @@ def remove_path(path: str) -> None:
 
 
 def read_report(folder: str, path: str | None) -> bytes | None:
-    """What the command wrote at `path` in its slot; None for nothing, for no plain file, and for one beyond all sense."""
+    """What the command wrote at `path` in its slot; None for nothing, no plain file, or one beyond all sense."""
     if path is None:
         return None
     place = os.path.join(folder, parse_tree_path(path))
@@ -291,5 +289,5 @@ def _keep_output(path: str) -> bool:
     return False
 
 
-def _is_included(path: str, include: Sequence[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}/") or name.startswith(path) for name in include)
+def _is_below(path: str, places: Sequence[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)

@@ -128,6 +128,7 @@ def trial_request(plan: Plan, variant: Variant, *, run: str, attempt: int, timeo
         grace=plan.grace,
         setup=plan.setup,
         setup_inputs=plan.setup_inputs,
+        setup_env=dict(plan.env),
         include=plan.include,
         fresh=variant.fresh,
         nothing_ran=plan.nothing_ran,
