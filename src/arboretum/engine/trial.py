@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -29,6 +30,7 @@ from arboretum.values import parse_tree_path
 if TYPE_CHECKING:
     from arboretum.engine.executor import TrialStart
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 #: Runs a blocking function in a thread, to its end even when the caller is cancelled.
 InThread = Callable[[Callable[[], _T]], Awaitable[_T]]
@@ -95,11 +97,17 @@ class TrialInSlot:
             if not result.success:
                 return self._failed_step(Outcome.PATCH_FAILED, "the edit command", result)
         await self.in_thread(self._clear_traces)
-        if on_started is not None:
-            on_started(self.lease.slot.name, self.lease.path)
+        self._tell_start(on_started)
         result = await self._run(request.command, request.timeout, self.place.output_dir, on_output)
         trial: Trial = await self.in_thread(lambda: self._read(result))
         return trial
+
+    def _tell_start(self, on_started: TrialStart | None) -> None:
+        if on_started is not None:
+            try:
+                on_started(self.lease.slot.name, self.lease.path)
+            except Exception:
+                _log.exception("the listener for the start of %s failed", self.request.id)
 
     # --- before the command -----------------------------------------------------------------------------------
 
