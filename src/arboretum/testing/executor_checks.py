@@ -45,11 +45,8 @@ class World:
 
     def request(self, script: str, *, commit: Oid | None = None, name: str = "h", **rest: Any) -> TrialRequest:
         """A request for a shell script."""
-        command = CommandSpec((script,), shell=True)
-        return TrialRequest(
-            **{"run": "check", "hypothesis": name, "attempt": 1, "commit": commit or self.one, "command": command}
-            | rest
-        )
+        given: dict[str, Any] = {"commit": commit or self.one, "command": _shell(script)} | rest
+        return TrialRequest(run="check", hypothesis=name, attempt=1, **given)
 
     async def run(self, script: str, **rest: Any) -> Trial:
         """Carry out a shell script."""
