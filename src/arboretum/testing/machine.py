@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from arboretum.backends.memory import File, MemoryDisk, RealDisk, WorktreeFiles
+from arboretum.backends.memory import File, MemoryDisk, RealDisk
 from arboretum.errors import ArboretumError
 from arboretum.testing.builders import CommitSpec
 from arboretum.testing.maker import BackendMaker, Bench, MemoryFactory
+from arboretum.testing.observation import observe
 from arboretum.testing.operations import OPERATIONS, Operation, World
 from arboretum.values import Oid, WorktreeInfo
 
@@ -50,30 +51,6 @@ def attempt(operation: Operation, world: World) -> Any:
         return operation.run(world)
     except ArboretumError as error:
         return Failure(type(error).__name__)
-
-
-def observe(world: World) -> dict[str, Any]:
-    """Everything that can be seen of a repository through the port and its files."""
-    backend, seen = world.backend, dict[str, Any]()
-    seen["worktrees"] = backend.list_worktrees()
-    seen["refs"] = backend.list_refs()
-    seen["stashes"] = tuple((s.oid, s.message) for s in backend.stash_list())
-    for info in seen["worktrees"]:
-        if info.bare or info.prunable or not world.disk.is_folder(info.path):
-            continue
-        link = world.disk.read(f"{info.path}/.git")
-        if not info.is_main and (link is None or not link.data.endswith(f"/{info.name}\n".encode())):
-            continue
-        seen[f"head {info.path}"] = backend.head(info.path)
-        seen[f"status {info.path}"] = backend.status(info.path, ignored=True)
-        seen[f"files {info.path}"] = files_in(world, info.path)
-    return seen
-
-
-def files_in(world: World, worktree: str) -> dict[str, File]:
-    """The files of a worktree, those of others inside it left out."""
-    files = WorktreeFiles(world.disk, worktree)
-    return {path: files.file(path) for path in files if "/.git" not in f"/{path}"}
 
 
 @define(eq=False)
@@ -129,11 +106,15 @@ class Pairs:
 
     def compare_states(self) -> None:
         """Everything that can be seen is the same."""
-        ours, model = self.translate(observe(self.ours)), observe(self.model)
+        ours, model = self.translate(_seen(self.ours)), _seen(self.model)
         for key in sorted(ours.keys() | model.keys()):
             assert _plain(ours.get(key)) == _plain(model.get(key)), (
                 f"{key}:\n  {self.ours.backend.name}: {ours.get(key)!r}\n  model: {model.get(key)!r}"
             )
+
+
+def _seen(world: World) -> dict[str, Any]:
+    return observe(world.backend, world.disk)
 
 
 def _plain(value: Any) -> Any:
@@ -254,4 +235,4 @@ def check_against_model(
     )  # fmt: skip
 
 
-__all__ = ["BackendMachine", "Pairs", "check_against_model", "observe", "state_machine"]
+__all__ = ["BackendMachine", "Pairs", "check_against_model", "state_machine"]

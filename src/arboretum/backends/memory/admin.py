@@ -172,7 +172,7 @@ class MemoryWorktrees(MemoryWorkingTree):
     def _linked(self, path: str, what: str) -> WorktreeRecord:
         record = self.state.record(path)
         if record is self.state.main:
-            raise WorktreeNotFoundError(
+            raise GitOperationError(
                 f"cannot {what} {path}: it is the main worktree and no linked one", operation=f"{what}_worktree"
             )
         return record

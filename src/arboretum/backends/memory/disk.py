@@ -16,6 +16,7 @@ from typing import Protocol
 
 from attrs import define, field, frozen
 
+from arboretum.errors import InvalidValueError
 from arboretum.values import FileMode
 
 
@@ -249,6 +250,8 @@ class RealDisk:
 
     def real_path(self, path: str) -> str:
         """See `Disk`."""
+        if "\x00" in path:
+            raise InvalidValueError(f"{path!r} is not a path: it has a NUL")
         return os.path.realpath(path)
 
 

@@ -13,7 +13,7 @@ from attrs import define, field
 from arboretum.backends.memory.disk import Disk, File
 from arboretum.backends.memory.objects import ObjectStore, Snapshot
 from arboretum.backends.memory.refs import PRIVATE, RefTable
-from arboretum.errors import GitPermissionError, WorktreeNotFoundError
+from arboretum.errors import GitOperationError, GitPermissionError, WorktreeNotFoundError
 from arboretum.values import Head, Oid, RefName, WorktreeInfo
 
 P = ParamSpec("P")
@@ -171,6 +171,9 @@ def exclusive(method: Callable[Concatenate[H, P], R]) -> Callable[Concatenate[H,
         with self.state.lock:
             try:
                 return method(self, *args, **kwargs)
+            except GitOperationError as error:
+                error.operation = error.operation or method.__name__
+                raise
             except PermissionError as error:
                 raise GitPermissionError(
                     f"{method.__name__}: no permission: {error.filename}", operation=method.__name__,

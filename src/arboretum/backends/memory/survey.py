@@ -20,12 +20,14 @@ class Survey:
         disk: Where the worktree is.
         root: Its path.
         tracked: The paths of its index.
+        modules: Those of them that are submodules.
         exclude: The repository's own ignore rules (``info/exclude``).
     """
 
     disk: Disk
     root: str
     tracked: Collection[str]
+    modules: Collection[str] = ()
     exclude: bytes = b""
     present: set[str] = field(factory=set, init=False)
     untracked: list[str] = field(factory=list, init=False)
@@ -57,8 +59,8 @@ class Survey:
                 self.untracked.append(path)
 
     def _folder(self, path: str, rules: _Rules, *, ignored: bool) -> None:
-        if path in self.tracked:
-            self.present.add(path)  # a submodule
+        if path in self.modules:
+            self.present.add(path)
         elif f"{path}/" in self._folders:
             self._walk(f"{path}/", rules, ignored=ignored)
         elif ignored:

@@ -6,7 +6,7 @@ its index entry and file; one that differs is taken from the target, if index an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from attrs import field, frozen
 
@@ -122,18 +122,18 @@ def force(index: Snapshot, target: Snapshot) -> Switch:
 def carry_out(switch: Switch, store: ObjectStore, disk: Disk, root: str) -> None:
     """Write and remove the files of a switch."""
     for path in switch.removes:
-        if not _below_link(disk, root, path):
+        if not below_link(disk, root, path):
             remove_file(disk, root, path)
     for path, entry in switch.writes.items():
         write_entry(disk, root, path, entry, store)
 
 
-def _below_link(disk: Disk, root: str, path: str) -> bool:
-    """Whether something on the way to `path` is no folder."""
+def below_link(disk: Disk, root: str, path: str, leaving: Container[str] = ()) -> bool:
+    """Whether something on the way to `path` is no folder, and not `leaving` either."""
     while "/" in path:
         path = path.rpartition("/")[0]
         if disk.is_file(f"{root}/{path}"):
-            return True
+            return path not in leaving
     return False
 
 

@@ -92,7 +92,8 @@ class MemoryWorkingTree(MemoryObjects):
         state = self.state
         exclude = state.disk.read(f"{state.common_dir}/info/exclude")
         known = set(record.index if tracked is None else tracked)
-        survey = Survey(state.disk, record.path, known, exclude.data if exclude else b"").run()
+        modules = {path for path, entry in record.index.items() if entry[0] is FileMode.SUBMODULE}
+        survey = Survey(state.disk, record.path, known, modules, exclude.data if exclude else b"").run()
         return switching.WorkView(state.store, state.disk, record.path, survey)
 
     def _head_snapshot(self, record: WorktreeRecord) -> Snapshot:
@@ -261,6 +262,11 @@ class MemoryWorkingTree(MemoryObjects):
         record = self.state.live(worktree)
         view, files = self._view(record), WorktreeFiles(self.state.disk, record.path)
         result = apply_patch(patch, lambda path: files.file(path) if path in files else None)
+        hidden = [p for p in result if switching.below_link(self.state.disk, record.path, p, result)]
+        if hidden:
+            raise PatchFailedError(
+                f"the patch does not apply: {hidden[0]!r} lies beyond a link or file", paths=hidden, operation="apply"
+            )
         changed = dict(record.index)
         if index:
             stale = [p for p in result if record.index.get(p) != view.entry_on_disk(p)]
