@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from arboretum.engine.executor_faces import AsyncTestExecutor as AsyncTestExecutor
+    from arboretum.engine.executor_faces import TestExecutor as TestExecutor
+    from arboretum.engine.orchestrator import WorktreeOrchestrator as WorktreeOrchestrator
     from arboretum.errors import ArboretumError as ArboretumError
     from arboretum.errors import GitOperationError as GitOperationError
     from arboretum.process import CommandRequest as CommandRequest
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from arboretum.worktree import Worktree as Worktree
 
 _PUBLIC = {
+    "AsyncTestExecutor": "arboretum.engine.executor_faces",
+    "TestExecutor": "arboretum.engine.executor_faces",
+    "WorktreeOrchestrator": "arboretum.engine.orchestrator",
     "ArboretumError": "arboretum.errors",
     "GitOperationError": "arboretum.errors",
     "CommandRequest": "arboretum.process",
