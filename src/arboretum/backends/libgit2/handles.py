@@ -80,12 +80,42 @@ def layout_of(repository: pygit2.Repository) -> Layout:
     return Layout(git_dir, common, None if workdir is None else os.path.realpath(workdir))
 
 
+@frozen
+class _Handle:
+    """A handle, and what the configuration looked like when it was opened.
+
+    libgit2 decides when it opens a repository which files of configuration there are; a repository that
+    was changed since (extensions.worktreeConfig, a sparse checkout) is opened anew.
+    """
+
+    repository: pygit2.Repository
+    config: str
+    stamp: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, repository: pygit2.Repository, common_dir: str) -> _Handle:
+        config = os.path.join(common_dir, "config")
+        return cls(repository, config, _stamp(config))
+
+    def is_current(self) -> bool:
+        """Whether its git directory is still there, with the configuration that it was opened with."""
+        return _stamp(self.config) == self.stamp and os.path.exists(os.path.join(self.repository.path, "HEAD"))
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0, 0)
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 class _ThreadState(threading.local):
     """What one thread holds; made anew in each thread that looks at it."""
 
     def __init__(self) -> None:
         self.owner = (0, 0)
-        self.open: OrderedDict[str, pygit2.Repository] = OrderedDict()
+        self.open: OrderedDict[str, _Handle] = OrderedDict()
 
 
 @define(eq=False)
@@ -107,7 +137,7 @@ class Handles:
         """Open exactly `path`."""
         repository = open_repository(path)
         handles = cls(path, layout_of(repository))
-        handles._mine()[handles.path] = repository
+        handles._mine()[handles.path] = _Handle.of(repository, handles.layout.common_dir)
         return handles
 
     def main(self) -> pygit2.Repository:
@@ -132,13 +162,13 @@ class Handles:
     def _get(self, path: str) -> pygit2.Repository:
         mine = self._mine()
         found = mine.get(path)
-        if found is None or not _still_there(found):
-            found = mine[path] = self._open_member(path)
-            while len(mine) > _KEPT:
-                mine.popitem(last=False)
-        else:
+        if found is not None and found.is_current():
             mine.move_to_end(path)
-        return found
+            return found.repository
+        opened = mine[path] = _Handle.of(self._open_member(path), self.layout.common_dir)
+        while len(mine) > _KEPT:
+            mine.popitem(last=False)
+        return opened.repository
 
     def _open_member(self, path: str) -> pygit2.Repository:
         try:
@@ -154,21 +184,12 @@ class Handles:
             )
         return repository
 
-    def _mine(self) -> OrderedDict[str, pygit2.Repository]:
+    def _mine(self) -> OrderedDict[str, _Handle]:
         owner = (os.getpid(), self._generation)
         if self._state.owner != owner:
             self._state.owner = owner
             self._state.open = OrderedDict()
         return self._state.open
-
-
-def _still_there(repository: pygit2.Repository) -> bool:
-    """Whether the handle's git directory exists: a removed and re-made worktree gets a new handle."""
-    try:
-        os.stat(os.path.join(repository.path, "HEAD"))
-    except OSError:
-        return False
-    return True
 
 
 def files_of(repository: pygit2.Repository) -> str:
