@@ -10,7 +10,7 @@ from arboretum.bootstrap import backend_factory
 from arboretum.testing.builders import RepositoryBuilder
 
 #: The adapters over real git repositories, by name.
-ADAPTERS: Final = ("pygit2",)
+ADAPTERS: Final = ("cli", "gitpython", "pygit2")
 
 
 def opened(name: str, path: str) -> GitBackend:

@@ -159,6 +159,15 @@ class CliRefs(CliObjects):
         self.admin.repair(paths)
 
 
+def is_alias(common_dir: str, name: RefName) -> bool:
+    """Whether the ref stands for another one: then it is a file that says so."""
+    try:
+        with open(os.path.join(common_dir, name), "rb") as file:
+            return file.read(5) == b"ref: "
+    except OSError:
+        return False
+
+
 def git_config_error(key: str, said: str) -> GitOperationError:
     """The error for a key that git would not take."""
     from arboretum.errors import ConfigKeyError

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from arboretum.backends import parsing
 from arboretum.backends.admin_files import parse_head
-from arboretum.backends.cli_refs import CliRefs
+from arboretum.backends.cli_refs import CliRefs, is_alias
 from arboretum.backends.git_command import committer_environment
 from arboretum.errors import (
     BranchCheckedOutError,
@@ -41,6 +41,8 @@ class CliTrees(CliRefs):
                 head = Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="head", at=at))
         if isinstance(head, Oid):
             return Head(branch=None, oid=head)
+        if is_alias(self.common_dir, head):
+            head = RefName(self.command.text("symbolic-ref", "HEAD", operation="head", at=at))
         return Head(branch=head, oid=self.tip(head))
 
     def status(
@@ -80,7 +82,7 @@ class CliTrees(CliRefs):
         at = self.place(worktree)
         options = ["--allow-empty"] if allow_empty else []
         self.command.output(
-            "commit", "--quiet", "--cleanup=verbatim", "--allow-empty-message", "--file=-", *options,
+            "commit", "--quiet", "--cleanup=whitespace", "--file=-", *options,
             operation="commit", at=at, env=env, stdin=message.encode("utf-8", "surrogateescape"),
         )  # fmt: skip
         return Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="commit", at=at))

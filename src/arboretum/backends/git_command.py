@@ -36,6 +36,7 @@ _GLOBAL_OPTIONS: Final = (
     "-c", "i18n.logOutputEncoding=UTF-8",
     "-c", "i18n.commitEncoding=UTF-8",
     "-c", "advice.detachedHead=false",
+    "-c", "user.useConfigOnly=true",  # an identity is configured, not guessed from the name of the host
     "-c", "gc.auto=0",  # no housekeeping in the middle of somebody's run
     "-c", "maintenance.auto=false",
 )  # fmt: skip
@@ -62,31 +63,53 @@ class GitOutput:
 
 
 class GitProcess(Protocol):
-    """Runs one git command to its end. `argv` starts with ``git``."""
+    """Runs git commands. `argv` starts with ``git``. Raises `GitMissingError` when there is no git."""
 
     def __call__(self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: bytes | None) -> GitOutput:
-        """Run it; raises `GitMissingError` when there is no git."""
+        """Run one command to its end."""
+
+    def start(
+        self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: int, stderr: int
+    ) -> subprocess.Popen[bytes]:
+        """Start one command whose output is read as it comes; `stdin` and `stderr` as `subprocess.Popen` takes them."""
 
 
-def run_process(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: bytes | None) -> GitOutput:
-    """Run git as a child of this process."""
-    try:
-        done = subprocess.run(
-            argv,
-            cwd=cwd,
-            env=env,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        if error.filename == cwd:
-            return GitOutput(128, b"", b"fatal: not a git repository: the folder does not exist\n")
-        raise GitMissingError("there is no git on PATH", hint="install git, or use the backend 'pygit2'") from error
-    except (NotADirectoryError, PermissionError) as error:
-        return GitOutput(128, b"", f"fatal: cannot chdir to {cwd}: {error.strerror}\n".encode())
-    return GitOutput(done.returncode, done.stdout, done.stderr)
+@frozen
+class ChildProcess:
+    """Runs git as a child of this process."""
+
+    def __call__(self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: bytes | None) -> GitOutput:
+        """See `GitProcess`."""
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=cwd,
+                env=env,
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            if error.filename == cwd:
+                return GitOutput(128, b"", b"fatal: not a git repository: the folder does not exist\n")
+            raise GitMissingError("there is no git on PATH", hint="install git, or use the backend 'pygit2'") from error
+        except (NotADirectoryError, PermissionError) as error:
+            return GitOutput(128, b"", f"fatal: cannot chdir to {cwd}: {error.strerror}\n".encode())
+        return GitOutput(done.returncode, done.stdout, done.stderr)
+
+    def start(
+        self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: int, stderr: int
+    ) -> subprocess.Popen[bytes]:
+        """See `GitProcess`."""
+        try:
+            return subprocess.Popen(argv, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr)
+        except FileNotFoundError as error:
+            raise GitMissingError("there is no git on PATH", hint="install git, or use the backend 'pygit2'") from error
+
+
+#: How git is run unless an adapter has a way of its own.
+run_process: Final = ChildProcess()
 
 
 def git_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -158,17 +181,13 @@ class GitCommand:
     def stream(self, *arguments: str, operation: str) -> Iterator[Iterator[bytes]]:
         """Run a git command and read its NUL-ended records as they come; it is ended when the block is left."""
         argv = self.argv(arguments, git_dir=self.git_dir, worktree=self.worktree)
-        try:
-            child = subprocess.Popen(
-                argv,
-                cwd=self.worktree or self.git_dir,
-                env=git_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        except FileNotFoundError as error:
-            raise GitMissingError("there is no git on PATH", hint="install git") from error
+        child = self.process.start(
+            argv,
+            cwd=self.worktree or self.git_dir,
+            env=git_environment(),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         with child:
             finished = False
             try:
@@ -199,6 +218,7 @@ def committer_environment(name: str, email: str, when: str, *, role: str) -> dic
 
 
 __all__ = [
+    "ChildProcess",
     "GitCommand",
     "GitMissingError",
     "GitOperationError",

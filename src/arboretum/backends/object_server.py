@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define, field
 
-from arboretum.backends.git_command import GitCommand, GitMissingError, git_environment
+from arboretum.backends.git_command import GitCommand, git_environment
 from arboretum.values import Oid
 
 _MISSING: Final = (b" missing", b" ambiguous")
@@ -48,17 +48,13 @@ class ObjectServer:
         argv = self._command.argv(
             ("cat-file", "--batch-command"), git_dir=self._command.git_dir, worktree=self._command.worktree
         )
-        try:
-            process = subprocess.Popen(
-                argv,
-                cwd=self._command.git_dir,
-                env=git_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        except FileNotFoundError as error:
-            raise GitMissingError("there is no git on PATH", hint="install git") from error
+        process = self._command.process.start(
+            argv,
+            cwd=self._command.git_dir,
+            env=git_environment(),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         child = _Child(process, os.getpid())
         weakref.finalize(child, _end, process, child.pid)
         with self._guard:

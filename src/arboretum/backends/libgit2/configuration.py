@@ -53,18 +53,13 @@ def check_key(key: str) -> str:
     return key
 
 
-def canonical_key(key: str) -> str:
-    """The key in the form that compares: section and name in lower case, the subsection as it is."""
-    section, _, rest = key.partition(".")
-    subsection, dot, name = rest.rpartition(".")
-    return f"{section.lower()}.{subsection}{dot}{name.lower()}"
-
-
 def read_values(repository: pygit2.Repository, key: str) -> tuple[str, ...]:
-    """All values of `key`, those that win last: files, then what the environment sets."""
+    """All values of `key`, those that win last.
+
+    ``GIT_CONFIG_COUNT`` and its kin belong to one git command and are not looked at, on any backend.
+    """
     found = [value or "" for value in repository.config.get_multivar(check_key(key))]
-    extra = _global_file_values(key)
-    return (*extra, *found, *_environment_values(key))
+    return (*_global_file_values(key), *found)
 
 
 def read_flag(repository: pygit2.Repository, key: str) -> bool:
@@ -79,16 +74,6 @@ def _global_file_values(key: str) -> list[str]:
     if not path or os.path.basename(path) == ".gitconfig" or not os.path.isfile(path):
         return []
     return [value or "" for value in pygit2.Config(path).get_multivar(key)]
-
-
-def _environment_values(key: str) -> list[str]:
-    """The values that ``GIT_CONFIG_COUNT``, ``GIT_CONFIG_KEY_n`` and ``GIT_CONFIG_VALUE_n`` set."""
-    count = os.environ.get("GIT_CONFIG_COUNT", "")
-    return [
-        os.environ.get(f"GIT_CONFIG_VALUE_{n}", "")
-        for n in range(int(count) if count.isdigit() else 0)
-        if canonical_key(os.environ.get(f"GIT_CONFIG_KEY_{n}", "")) == canonical_key(key)
-    ]
 
 
 def write_value(common_dir: str, key: str, value: str | None) -> None:

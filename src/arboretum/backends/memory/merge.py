@@ -67,7 +67,12 @@ class TreeMerge:
         return base, ours, theirs
 
     def _renames(self, side: Snapshot, other: Snapshot) -> dict[str, str]:
-        """Old path -> new path on one side, for paths that the other side touched."""
+        """Old path -> new path on one side, for paths that the other side touched.
+
+        Where no such path is gone, git looks for no renames at all, not even for files moved as they are.
+        """
+        if not any(path not in side and other.get(path) != entry for path, entry in self.base.items()):
+            return {}
         found = find_renames(
             self.base, side, self.store.blob, relevant=lambda p: other.get(p) != self.base[p], empty=False)  # fmt: skip
         return {old: new for new, old in found.items()}
