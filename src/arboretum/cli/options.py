@@ -1,0 +1,66 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from arboretum.durations import parse_duration
+from arboretum.errors import InvalidValueError, UsageError
+from arboretum.process.model import CommandRequest
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class DurationType(click.ParamType):
+    """Seconds, written ``90``, ``90s`` or ``5m``; 0 is refused: it would stop everything at once."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = parse_duration(value)
+        except InvalidValueError as error:
+            self.fail(error.message, param, ctx)
+        if seconds <= 0:
+            self.fail(f"{value!r} is not a positive duration", param, ctx)
+        return seconds
+
+
+def format_option(command: _F) -> _F:
+    """``--format text|json``."""
+    option = click.option(
+        "--format",
+        "output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="Text for people, or one JSON object.",
+    )
+    return option(command)
+
+
+def jobs_option(command: _F) -> _F:
+    """``--jobs N``."""
+    option = click.option(
+        "-j", "--jobs", type=click.IntRange(1, 1024), help="How many trials at once.  [default: one for each core]"
+    )
+    return option(command)
+
+
+def cache_options(command: _F) -> _F:
+    """``--no-cache`` and ``--refresh``."""
+    command = click.option("--no-cache", is_flag=True, help="Neither take known results nor keep new ones.")(command)
+    return click.option("--refresh", is_flag=True, help="Run everything again and keep the new results.")(command)
+
+
+def command_words(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The command after ``--``: one word is split as a shell would, several are taken as they are.
+
+    Raises:
+        UsageError: There is none, or its quotes are unbalanced.
+    """
+    if not words:
+        raise UsageError("no command to run", hint="put it after --, e.g.:  -- pytest -q")
+    return CommandRequest(argv=words[0] if len(words) == 1 else words).argv

@@ -1,0 +1,184 @@
+"""The only printer of the command: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+import click
+from attrs import define
+
+from arboretum.values import jsonable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from arboretum.engine.result import RunResult
+    from arboretum.errors import ArboretumError
+
+_STYLES = {"supported": "green", "falsified": "red", "inconclusive": "yellow"}
+_MARKS = {"supported": "✓", "falsified": "✗", "inconclusive": "?"}
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether `stream` is to be coloured.
+
+    A ``NO_COLOR`` that is not empty wins, then ``FORCE_COLOR`` (not empty and not 0), then whether it is a terminal
+    that is not dumb.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "") not in {"", "0"}:
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@define(eq=False)
+class Renderer:
+    """Prints.
+
+    Args:
+        out: Where results go.
+        err: Where everything else goes.
+        verbosity: Below 0 says less, above 0 more.
+    """
+
+    out: TextIO
+    err: TextIO
+    verbosity: int = 0
+
+    @classmethod
+    def for_terminal(cls, *, verbosity: int = 0) -> Self:
+        """A printer on this process's streams, which no path can break."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        return cls(sys.stdout, sys.stderr, verbosity)
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person watches: then the run is shown live."""
+        return self.err.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+
+    def console(self, stream: TextIO) -> Console:
+        """A rich console on `stream`; rich is imported when something is to be shown to a person."""
+        from rich.console import Console
+
+        colour = wants_colour(stream)
+        width = None if stream.isatty() else 200
+        return Console(
+            file=stream,
+            force_terminal=colour,
+            no_color=not colour,
+            width=width,
+            highlight=False,
+            force_interactive=False if not stream.isatty() else None,
+        )
+
+    # Results ---------------------------------------------------------------------------------
+
+    def json(self, document: Any) -> None:
+        """One JSON object on stdout."""
+        self.out.write(json.dumps(_clean(document), indent=2, ensure_ascii=False) + "\n")
+
+    def text(self, text: str) -> None:
+        """A finished text on stdout."""
+        self.out.write(text if text.endswith("\n") else text + "\n")
+
+    def show(self, renderable: RenderableType) -> None:
+        """Something rich on stdout."""
+        self.console(self.out).print(renderable)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A table on stdout; text in it is never taken for mark-up."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title or None, box=None, pad_edge=False, title_justify="left")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(jsonable(cell)) for cell in row))
+        self.show(table)
+
+    def run_result(self, result: RunResult) -> None:
+        """The verdicts of a run as a table, with what to do next."""
+        from rich.table import Table
+        from rich.text import Text
+
+        from arboretum.report.exhibits import Exhibits
+        from arboretum.report.view import view_of
+
+        view = view_of(result, Exhibits())
+        console = self.console(self.out)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("hypothesis", "verdict", "why", "confidence", "trials", "time", "× control"):
+            numeric = column in {"confidence", "time", "× control"}
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        for row in view.rows:
+            verdict = Text(f"{_MARKS[row.verdict]} {row.verdict}", style=_STYLES[row.verdict])
+            why = "\n".join([row.reason, *row.notes])
+            table.add_row(
+                Text(row.id), verdict, Text(why), f"{row.confidence:.2f}", Text(_trials(row.trials)),
+                "–" if row.median is None else f"{row.median:.2f} s", "–" if row.pace is None else f"{row.pace:.1f}×",
+            )  # fmt: skip
+        time = "–" if view.control_median is None else f"{view.control_median:.2f} s"
+        table.add_row(Text("control", style="dim"), "", "", "", Text(_trials(view.control)), time, "")
+        console.print(table)
+        console.print()
+        for note in view.notes:
+            console.print(Text(note, style="yellow"))
+        console.print(Text(view.recommendation, style="bold"))
+        if self.verbosity >= 0:
+            self.note(f"run {result.run}, {result.duration:.1f} s. See it again: arboretum show {result.run}")
+
+    # Everything else -------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """A remark on stderr, unless less was asked for."""
+        if self.verbosity >= 0:
+            self.err.write(f"{jsonable(text)}\n")
+            self.err.flush()
+
+    def warning(self, text: str) -> None:
+        """A warning on stderr."""
+        self.err.write(f"warning: {jsonable(text)}\n")
+
+    def error(self, error: ArboretumError, *, causes: bool = False) -> None:
+        """An error with what to do next; with `causes` what lay behind it, too."""
+        red = ("\x1b[1;31m", "\x1b[0m") if wants_colour(self.err) else ("", "")
+        self.err.write(f"{red[0]}error:{red[1]} {jsonable(error.message)}\n")
+        if error.hint:
+            self.err.write(f"  hint: {jsonable(error.hint)}\n")
+        cause = error.__cause__ if causes else None
+        while cause is not None:
+            self.err.write(f"  cause: {type(cause).__name__}: {jsonable(str(cause))}\n")
+            cause = cause.__cause__
+
+    def usage_error(self, error: click.ClickException) -> None:
+        """A command line that cannot be meant."""
+        context = getattr(error, "ctx", None)
+        self.err.write(f"error: {jsonable(error.format_message())}\n")
+        if context is not None:
+            self.err.write(f"  hint: see {context.command_path} --help\n")
+
+
+def _trials(trials: Sequence[Any]) -> str:
+    """Outcomes with their numbers, and how many were taken from the cache: ``3 passed (2 cached)``."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.outcome.value] = counts.get(trial.outcome.value, 0) + 1
+    cached = sum(trial.cached for trial in trials)
+    text = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+    return f"{text} ({cached} cached)" if cached else text
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {jsonable(str(key)): _clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
+    return jsonable(str(value)) if isinstance(value, str) else value
