@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from attrs import define, field
 
@@ -27,7 +27,7 @@ QUIET_SECONDS = 2.0
 class Display(Observer, Protocol):
     """An observer that shows a run while its context is open."""
 
-    def __enter__(self) -> Display: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -90,7 +90,7 @@ class LiveDisplay:
     _guard: threading.Lock = field(factory=threading.Lock)
     _live: contextlib.ExitStack = field(factory=contextlib.ExitStack)
 
-    def __enter__(self) -> LiveDisplay:
+    def __enter__(self) -> Self:
         from rich.live import Live
 
         console = self.renderer.console(self.renderer.err)
@@ -144,7 +144,7 @@ class PlainDisplay:
     _guard: threading.Lock = field(factory=threading.Lock)
     _last: float = field(default=float("-inf"))
 
-    def __enter__(self) -> PlainDisplay:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,7 +159,7 @@ class PlainDisplay:
 
     def _lines(self, event: Event) -> Iterator[str]:
         if isinstance(event, RunStarted):
-            yield f"run {event.run}: {event.trials} trials of {len(event.hypotheses) + 1} subjects, {event.jobs} at once"
+            yield f"run {event.run}: {event.trials} trials at most, {event.jobs} at once"
         elif isinstance(event, VerdictReached):
             found = event.judgement
             yield f"{found.hypothesis}: {found.verdict} ({found.reason}, confidence {found.confidence:.2f})"

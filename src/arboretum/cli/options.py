@@ -14,7 +14,7 @@ from arboretum.process.model import CommandRequest
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class DurationType(click.ParamType):
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # older clicks have no argument here
     """Seconds, written ``90``, ``90s`` or ``5m``; 0 is refused: it would stop everything at once."""
 
     name = "duration"

@@ -1,0 +1,28 @@
+"""Executors by the word that names them on the command line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from arboretum.errors import UsageError
+
+if TYPE_CHECKING:
+    from arboretum.engine.executor import Executor
+
+
+@contextlib.contextmanager
+def open_executor(name: str) -> Iterator[Executor | None]:
+    """The executor that `name` stands for, closed on exit; None for this machine, where the run makes its own.
+
+    Args:
+        name: ``local``.
+
+    Raises:
+        UsageError: No executor has the name.
+    """
+    if name == "local":
+        yield None
+        return
+    raise UsageError(f"there is no executor {name!r}", hint="the executor of this machine is: local")

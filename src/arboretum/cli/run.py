@@ -1,0 +1,246 @@
+"""``arboretum run``: hypotheses side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+from attrs import evolve
+
+from arboretum.cli.app import Context, pass_context
+from arboretum.cli.exit_codes import ExitCode
+from arboretum.cli.live import display_for
+from arboretum.cli.options import DurationType, cache_options, command_words, format_option, jobs_option
+from arboretum.errors import UsageError
+
+if TYPE_CHECKING:
+    from arboretum.cli.render import Renderer
+    from arboretum.engine.model import Plan
+    from arboretum.engine.result import RunResult
+    from arboretum.events import Event, Observer
+    from arboretum.repository import Repository
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  arboretum run hypotheses.toml
+  arboretum run --ref fix/a --ref fix/b -- pytest -q tests/test_parser.py
+  arboretum run --ref fix/a --repeats 5 --timeout 2m --report html:report.html -- make check
+  arboretum run --resume                           go on with the last interrupted run
+Exit codes: 0 a hypothesis is supported, 1 all are falsified, 2 bad input, 3 inconclusive,
+4 the environment failed, 130 interrupted (resumable).
+""",
+)
+@click.argument("words", nargs=-1, metavar="[FILE] [-- COMMAND...]")
+@click.option("--ref", "refs", multiple=True, metavar="REV", help="A revision to test; may be given again and again.")
+@click.option("--base", metavar="REV", help="What the control runs on.  [default: HEAD, or the file's]")
+@click.option("--repeats", type=click.IntRange(1, 10_000), help="How many trials each hypothesis gets.")
+@click.option("--timeout", type=DurationType(), help="For each trial: seconds, 90s, 5m.")
+@click.option("--stop-on", type=click.Choice(["supported"]), help="End the run as soon as one is supported.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run (the last one, or the one named).")
+@click.option("--dry-run", is_flag=True, help="Check the plan and say what would be run; make nothing.")
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    metavar="FORMAT:FILE",
+    help="Also write a report: json, junit, markdown, html.",
+)
+@click.option("--events", type=click.File("w"), help="Write every event as a line of JSON.")
+@click.option(
+    "--executor", default="local", show_default=True, metavar="WHERE", help="local, dask-local:N, dask://HOST:PORT"
+)
+@jobs_option
+@cache_options
+@format_option
+@pass_context
+def run(
+    context: Context,
+    words: tuple[str, ...],
+    refs: tuple[str, ...],
+    base: str | None,
+    repeats: int | None,
+    timeout: float | None,
+    stop_on: str | None,
+    resume: bool,
+    dry_run: bool,
+    reports: tuple[str, ...],
+    events: IO[str] | None,
+    executor: str,
+    jobs: int | None,
+    no_cache: bool,
+    refresh: bool,
+    output: str,
+) -> int:
+    """Test hypotheses side by side, each in an isolated worktree, against a control.
+
+    FILE is a hypotheses.toml. Without one, name revisions with --ref and the command after --.
+    """
+    targets = parse_reports(reports)
+    with context.repository() as repository:
+        run_id = _run_to_resume(repository, words) if resume else None
+        plan = _resumed_plan(repository, run_id) if run_id else _plan(words, refs, base)
+        plan = _overridden(plan, base=base, repeats=repeats, timeout=timeout)
+        if dry_run:
+            return _dry_run(context, repository, plan, output)
+        result = carry_out(
+            context.renderer, repository, plan, jobs=jobs, executor=executor, stop_on_supported=stop_on is not None,
+            cache=not no_cache, refresh=refresh, resume=run_id, events=events,
+        )  # fmt: skip
+        write_reports(context.renderer, repository, result, targets)
+        show_result(context.renderer, result, output)
+    return result.exit_code
+
+
+def carry_out(
+    renderer: Renderer,
+    repository: Repository,
+    plan: Plan,
+    *,
+    executor: str = "local",
+    events: IO[str] | None = None,
+    **options: Any,
+) -> RunResult:
+    """Run `plan` and show how it goes; `options` are those of `arboretum.engine.run.run_plan`."""
+    from arboretum.cli.executors import open_executor
+    from arboretum.engine.run import run_plan
+
+    with open_executor(executor) as chosen, display_for(renderer) as display:
+        observers: list[Observer] = [display]
+        if events is not None:
+            observers.append(EventLines(events))
+        return run_plan(repository, plan, executor=chosen, observers=observers, **options)
+
+
+def show_result(renderer: Renderer, result: RunResult, output: str) -> None:
+    """The result as text or JSON."""
+    if output == "json":
+        from arboretum.report.document import run_document
+
+        renderer.json(run_document(result))
+    else:
+        renderer.run_result(result)
+
+
+class EventLines:
+    """An observer that writes each event of the run as a line of JSON."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def __call__(self, event: Event) -> None:
+        """Write `event`."""
+        from arboretum.engine.events import RunEvent
+        from arboretum.engine.records import event_line
+
+        if isinstance(event, RunEvent):
+            self._file.write(event_line(event).decode("ascii"))
+            self._file.flush()
+
+
+def _plan(words: Sequence[str], refs: tuple[str, ...], base: str | None) -> Plan:
+    from arboretum.engine.model import CommandSpec
+    from arboretum.engine.plan_file import load_plan, plan_for_refs
+
+    if refs:
+        return plan_for_refs(refs, CommandSpec(command_words(tuple(words))), base=base or "HEAD")
+    if not words:
+        raise UsageError(
+            "nothing to test", hint="name a hypotheses.toml, or revisions: --ref A --ref B -- COMMAND; see run --help"
+        )
+    path, *command = words
+    plan = load_plan(path)
+    return evolve(plan, command=CommandSpec(command_words(tuple(command)))) if command else plan
+
+
+def _overridden(plan: Plan, *, base: str | None, repeats: int | None, timeout: float | None) -> Plan:
+    """The plan with what the command line says instead of the file."""
+    changes: dict[str, Any] = {"base": base, "repeats": repeats, "timeout": timeout}
+    if timeout is not None:
+        changes["auto_timeout"] = False
+    return evolve(plan, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _runs_dir(repository: Repository) -> str:
+    return os.path.join(repository.state_dir, "runs")
+
+
+def _run_to_resume(repository: Repository, words: Sequence[str]) -> str:
+    from arboretum.engine.journal import iter_runs, read_journal
+
+    if words:
+        return words[0]
+    for run_id in iter_runs(_runs_dir(repository)):
+        contents = read_journal(_runs_dir(repository), run_id)
+        if not contents.live and contents.status != "done":
+            return run_id
+    raise UsageError("there is no interrupted run to go on with", hint="list the runs with: arboretum history")
+
+
+def _resumed_plan(repository: Repository, run_id: str) -> Plan:
+    from arboretum.engine.archive import kept_plan
+
+    return kept_plan(_runs_dir(repository), run_id)
+
+
+def _dry_run(context: Context, repository: Repository, plan: Plan, output: str) -> int:
+    from arboretum.engine.plan_file import validate
+    from arboretum.report.view import command_text
+
+    validate(plan, repository)
+    order = sorted(plan.hypotheses, key=lambda hypothesis: -hypothesis.priority)
+    if output == "json":
+        context.renderer.json(
+            {
+                "schema": "arboretum/dry-run/1",
+                "base": repository.resolve(plan.base),
+                "command": list(plan.command.argv),
+                "trials": plan.repeats * (len(order) + 1),
+                "hypotheses": [h.id for h in order],
+            }
+        )
+        return ExitCode.HOLDS
+    context.renderer.table(
+        f"Would run: {command_text(plan.command)}",
+        ("hypothesis", "priority", "trials", "description"),
+        [("control", "", str(plan.repeats), f"the base, {plan.base}"),
+         *((h.id, f"{h.priority:.2f}", str(plan.repeats), h.description) for h in order)],
+    )  # fmt: skip
+    return ExitCode.HOLDS
+
+
+def parse_reports(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """The formats and files of ``--report``.
+
+    Raises:
+        UsageError: A text has no format that is known, or no file.
+    """
+    known = ("json", "junit", "markdown", "html")
+    targets = []
+    for text in texts:
+        name, colon, path = text.partition(":")
+        if name not in known or not colon or not path:
+            raise UsageError(f"--report {text!r} is not FORMAT:FILE", hint=f"formats: {', '.join(known)}")
+        if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise UsageError(f"--report {text!r}: the folder does not exist", hint="make it first")
+        targets.append((name, path))
+    return targets
+
+
+def write_reports(
+    renderer: Renderer, repository: Repository, result: RunResult, targets: Sequence[tuple[str, str]]
+) -> None:
+    """Write the reports that were asked for."""
+    if not targets:
+        return
+    from arboretum.report import ReportFormat, collect_exhibits, render_report
+
+    exhibits = collect_exhibits(repository, result)
+    for name, path in targets:
+        text = render_report(result, ReportFormat(name), exhibits=exhibits)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        renderer.note(f"{name} report: {path}")
