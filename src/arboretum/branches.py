@@ -10,6 +10,7 @@ from attrs import define, frozen
 from arboretum.errors import (
     BranchCheckedOutError,
     BranchNotMergedError,
+    InvalidValueError,
     RefExistsError,
     RefNotFoundError,
 )
@@ -46,7 +47,10 @@ class Branches:
         return len(self._repository.backend.list_refs("refs/heads/"))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name) is not None
+        try:
+            return isinstance(name, str) and self._find(name) is not None
+        except InvalidValueError:  # HEAD~1 is a revision, but no name that a branch could have
+            return False
 
     def __getitem__(self, name: str) -> Branch:
         return self.get(name)

@@ -227,7 +227,7 @@ class Worktree:
             WorktreeLockedError: It is locked; that is never broken.
             WorktreeNotFoundError: The folder is no longer this worktree; it was left alone.
         """
-        kept = self.salvage() if force and os.path.isdir(self.path) else None
+        kept = self.salvage() if force and os.path.isdir(self.path) and not self.info.is_main else None
         self.repository.backend.remove_worktree(self.path, force=force)
         return kept
 
@@ -240,7 +240,7 @@ class Worktree:
             The ref; None if there is nothing uncommitted.
         """
         backend = self.repository.backend
-        if self.info.is_main or self.head.is_unborn or self.is_clean():
+        if self.head.is_unborn or self.is_clean():
             return None
         message = f"salvaged from {os.path.basename(self.path)}"
         stash = backend.stash_create(self.path, message, untracked=True)

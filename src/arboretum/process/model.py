@@ -40,8 +40,21 @@ class FailureKind(enum.StrEnum):
 
 
 def _seconds(_instance: object, attribute: object, value: float | None) -> None:
-    if value is not None and (math.isnan(value) or value < 0):
-        raise InvalidValueError(f"{getattr(attribute, 'name', 'seconds')} must be zero or more seconds, not {value!r}")
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
+        raise InvalidValueError(f"{getattr(attribute, 'name', 'seconds')} is zero or more seconds, not {value!r}")
+
+
+def _variables(_instance: object, _attribute: object, value: Mapping[str, str | None]) -> None:
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(f"env is a mapping of names to values, not {type(value).__name__}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not (text is None or isinstance(text, str)):
+            raise InvalidValueError(
+                f"the environment variable {name!r} has the value {text!r}",
+                hint="names and values are texts; None removes a variable",
+            )
 
 
 def _argv(value: object) -> tuple[str, ...]:
@@ -90,7 +103,7 @@ class CommandRequest:
     argv: tuple[str, ...] = field(converter=_argv)
     shell: bool = False
     cwd: str | None = field(default=None, converter=_cwd)
-    env: Mapping[str, str | None] = field(factory=dict)
+    env: Mapping[str, str | None] = field(factory=dict, validator=_variables)
     inherit_env: bool = True
     timeout: float | None = field(default=None, validator=_seconds)
     grace: float = field(default=2.0, validator=_seconds)

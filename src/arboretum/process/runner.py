@@ -35,7 +35,8 @@ class RunningCommand:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the command; None while it is being started, or when it could not be."""
+        """The process id of the command; None when it could not be started."""
+        self._supervisor.wait_until_started()
         return self._supervisor.pid or None
 
     @property
@@ -57,6 +58,25 @@ class RunningCommand:
     def poll(self) -> int | None:
         """The exit code; None while the command runs."""
         return self._future.result().exit_code if self._future.done() else None
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code; None while the command runs."""
+        return self.poll()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end, as `wait` does, and return the output and the error output."""
+        result = self.wait(timeout)
+        return result.stdout, result.stderr
+
+    def terminate(self) -> None:
+        """The same as `stop`, by the name that it has in `subprocess`."""
+        self.stop()
+
+    def kill(self) -> None:
+        """End the whole tree at once."""
+        self.stop()
+        self.stop()
 
     def stop(self) -> None:
         """End the whole tree: SIGTERM, the grace period, SIGKILL; a second call cuts the grace period."""

@@ -64,7 +64,7 @@ def start(
     except OSError as error:
         return _classify(error, argv[0], program, cwd)
     except (ValueError, TypeError) as error:
-        return invalid(f"cannot run {argv[0]!r}: {error}")
+        return missing_folder(cwd) or invalid(f"cannot run {argv[0]!r}: {error}")
 
 
 def _popen(

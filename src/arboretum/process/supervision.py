@@ -80,6 +80,7 @@ class Supervisor:
     _stdin: int = field(default=-1, init=False)
     _stdin_left: memoryview = field(default=memoryview(b""), init=False)
     _pidfd: int = field(default=-1, init=False)
+    _ready: threading.Event | None = field(default=None, init=False)
     _wake: tuple[int, int] = field(default=(-1, -1), init=False)
     _exited: bool = field(default=False, init=False)
     _status: int | None = field(default=None, init=False)
@@ -97,7 +98,11 @@ class Supervisor:
         DESCENDANTS.enter()
         self._tag = DESCENDANTS.new_tag()
         try:
-            failure = self._start()
+            try:
+                failure = self._start()
+            finally:
+                if self._ready is not None:
+                    self._ready.set()
             if failure is None:
                 self._supervise()
         except BaseException:
@@ -109,11 +114,17 @@ class Supervisor:
         return self._result(failure)
 
     def make_stoppable(self) -> None:
-        """Prepare for `stop`; to be called before `execute`."""
+        """Prepare for `stop` and `wait_until_started`; to be called before `execute`."""
+        self._ready = threading.Event()
         self._wake = os.pipe()
         os.set_blocking(self._wake[0], False)
         os.set_blocking(self._wake[1], False)
         self._poll.register(self._wake[0], select.POLLIN)
+
+    def wait_until_started(self) -> None:
+        """From another thread: wait until the command runs, or cannot be started."""
+        if self._ready is not None:
+            self._ready.wait()
 
     def stop(self) -> None:
         """From another thread: end the command with its grace period, and on the second call without."""

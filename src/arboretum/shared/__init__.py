@@ -1,1 +1,72 @@
-"""The thin functional face of the object model, the process layer and the logging layer."""
+"""What scripts around git need, in one import: a thin functional face over the layers below."""
+
+from arboretum.errors import CommandError, GitOperationError
+from arboretum.process import CommandResult
+from arboretum.shared.git_utils import (
+    WorktreeContext,
+    count_worktrees,
+    create_branch,
+    create_worktree,
+    delete_branch,
+    get_current_branch,
+    list_worktrees,
+    remove_worktree,
+    reset_worktree,
+    stash_pop_worktree,
+    stash_worktree,
+)
+from arboretum.shared.logging_utils import (
+    ColoredFormatter,
+    Colors,
+    LogSection,
+    MetricsLogger,
+    ProgressLogger,
+    configure_third_party_loggers,
+    get_logger,
+    log_exception,
+    setup_logging,
+    setup_structured_logging,
+)
+from arboretum.shared.subprocess_utils import (
+    CommandRunner,
+    run_command,
+    run_command_async,
+    run_command_awaitable,
+    run_commands_parallel,
+    run_script,
+    run_shell_script,
+)
+
+__all__ = [
+    "ColoredFormatter",
+    "Colors",
+    "CommandError",
+    "CommandResult",
+    "CommandRunner",
+    "GitOperationError",
+    "LogSection",
+    "MetricsLogger",
+    "ProgressLogger",
+    "WorktreeContext",
+    "configure_third_party_loggers",
+    "count_worktrees",
+    "create_branch",
+    "create_worktree",
+    "delete_branch",
+    "get_current_branch",
+    "get_logger",
+    "list_worktrees",
+    "log_exception",
+    "remove_worktree",
+    "reset_worktree",
+    "run_command",
+    "run_command_async",
+    "run_command_awaitable",
+    "run_commands_parallel",
+    "run_script",
+    "run_shell_script",
+    "setup_logging",
+    "setup_structured_logging",
+    "stash_pop_worktree",
+    "stash_worktree",
+]
