@@ -27,6 +27,7 @@ from arboretum.errors import (
     BranchCheckedOutError,
     GitOperationError,
     GitPermissionError,
+    InvalidValueError,
     PathOccupiedError,
     WorktreeLockedError,
     WorktreeNotFoundError,
@@ -188,7 +189,7 @@ class AdminFiles:
     def user_of(self, branch: RefName, *, but: str | None = None) -> str | None:
         """The worktree that is on `branch` (also in the middle of a rebase or bisect of it), other than `but`."""
         places: list[tuple[str | None, str, RefName | Oid | None]] = [
-            (record.path, record.folder, record.head) for record in self.records() if record.prunable() is None
+            (record.path, record.folder, record.head) for record in self.records()
         ]
         if self.main_path is not None:
             places.append((self.main_path, self.common_dir, parse_head(_read(os.path.join(self.common_dir, "HEAD")))))
@@ -317,9 +318,7 @@ class AdminFiles:
             WorktreeNotFoundError: There is no such record, or the folder is something else by now.
             WorktreeLockedError: It is locked.
         """
-        if self.main_path is not None and os.path.realpath(path) == os.path.realpath(self.main_path):
-            raise GitOperationError(f"{path} is the main worktree", operation=operation)
-        record = self.find(path)
+        record = self._linked(path, operation)
         if record.locked is not None:
             raise WorktreeLockedError(
                 f"the worktree {path} is locked" + _because(record.locked),
@@ -333,6 +332,14 @@ class AdminFiles:
                 hint="prune or repair the worktrees",
             )
         return record
+
+    def _linked(self, path: str, operation: str) -> AdminRecord:
+        """The record of a worktree that is not the main one."""
+        if "\0" in path:
+            raise InvalidValueError(f"{path!r} is not a path: it has a NUL")
+        if self.main_path is not None and os.path.realpath(path) == os.path.realpath(self.main_path):
+            raise GitOperationError(f"{path} is the main worktree", operation=operation)
+        return self.find(path)
 
     def _is_still(self, record: AdminRecord) -> bool:
         """Whether the folder's own link leads back to the record."""
@@ -409,7 +416,7 @@ class AdminFiles:
     def lock_worktree(self, path: str, reason: str) -> None:
         """Lock a worktree. Raises WorktreeLockedError when it is locked already."""
         with self.lock(), _permissions(path):
-            record = self.find(path)
+            record = self._linked(path, "lock_worktree")
             if record.locked is not None:
                 raise WorktreeLockedError(
                     f"the worktree {path} is locked already" + _because(record.locked), operation="lock_worktree"
@@ -419,7 +426,7 @@ class AdminFiles:
     def unlock_worktree(self, path: str) -> None:
         """Unlock a worktree. Raises GitOperationError when it is not locked."""
         with self.lock(), _permissions(path):
-            record = self.find(path)
+            record = self._linked(path, "unlock_worktree")
             if record.locked is None:
                 raise GitOperationError(f"the worktree {path} is not locked", operation="unlock_worktree")
             os.unlink(os.path.join(record.folder, "locked"))

@@ -13,7 +13,13 @@ from arboretum.backends.base import Capability
 from arboretum.backends.cli_trees import CliTrees
 from arboretum.backends.faults import git_error
 from arboretum.backends.git_command import GitCommand, GitProcess, git_environment, run_process
-from arboretum.errors import GitOperationError, PathOccupiedError, RepositoryNotFoundError, UnsupportedOperationError
+from arboretum.errors import (
+    GitOperationError,
+    InvalidValueError,
+    PathOccupiedError,
+    RepositoryNotFoundError,
+    UnsupportedOperationError,
+)
 from arboretum.values import RefName
 
 #: ``git merge-tree --write-tree`` and ``cat-file --batch-command`` are needed.
@@ -82,6 +88,7 @@ class CliBackend(CliTrees):
     def discover(cls, path: str) -> Self:
         """See `BackendFactory`."""
         process = cls.process()
+        parse_place(path)
         start = path if os.path.isdir(path) else os.path.dirname(path)
         if not os.path.isdir(start):
             raise RepositoryNotFoundError(f"{path} does not exist", operation="discover", hint="check the path")
@@ -111,6 +118,7 @@ class CliBackend(CliTrees):
     @classmethod
     def init(cls, path: str, *, bare: bool = False, initial_branch: str = "main") -> Self:
         """See `BackendFactory`."""
+        parse_place(path)
         if _is_git_dir(path) or os.path.lexists(os.path.join(path, ".git")):
             raise PathOccupiedError(f"there is a repository at {path} already", operation="init", hint="open it")
         branch = RefName.branch(initial_branch).short
@@ -122,12 +130,21 @@ class CliBackend(CliTrees):
     @classmethod
     def clone(cls, url: str, path: str, *, bare: bool = False) -> Self:
         """See `BackendFactory`."""
+        for text in (url, path):
+            parse_place(text)
         if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
             raise PathOccupiedError(f"{path} exists and is not an empty folder", operation="clone")
         kind = ["--bare"] if bare else []
         argv = ["git", "clone", "--quiet", *kind, "--end-of-options", url, path]
         _check(cls.process(), argv, os.getcwd(), "clone")
         return cls.open(path)
+
+
+def parse_place(text: str) -> str:
+    """Check that a path or URL is one. Raises InvalidValueError."""
+    if not text or text.startswith("-") or "\0" in text:
+        raise InvalidValueError(f"{text!r} is not a path or URL", hint="write ./ in front of a name with a dash")
+    return text
 
 
 _versions: dict[GitProcess, tuple[int, ...]] = {}

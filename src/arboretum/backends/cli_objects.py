@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from arboretum.backends import parsing
 from arboretum.backends.cli_session import CliSession
-from arboretum.errors import ObjectMissingError, PatchFailedError, RevisionNotFoundError, UnbornHeadError
+from arboretum.errors import (
+    GitOperationError,
+    GitPermissionError,
+    ObjectMissingError,
+    PatchFailedError,
+    RepositoryBusyError,
+    RevisionNotFoundError,
+    UnbornHeadError,
+)
 from arboretum.values import (
     Commit,
     DiffEntry,
@@ -21,12 +30,14 @@ from arboretum.values import (
     Revision,
     Signature,
     TreeEntry,
+    parse_tree_path,
 )
 
 _EMPTY_TREE: Final = {
     False: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     True: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
+_FAILED_PATH: Final = re.compile(r"error: patch failed: (.+?):\d+(?= error: |\Z)")
 _NOBODY: Final = b"arboretum <> 0 +0000"
 
 
@@ -138,6 +149,8 @@ class CliObjects(CliSession):
 
     def write_tree(self, entries: Sequence[TreeEntry]) -> Oid:
         """See `ObjectReader`."""
+        for entry in entries:
+            parse_tree_path(entry.path)
         lines = (b"%06o %s\t%s" % (entry.mode, entry.oid.encode(), os.fsencode(entry.path)) for entry in entries)
         with self.private_index() as env:
             self.command.output(
@@ -217,10 +230,23 @@ class CliObjects(CliSession):
         """See `ObjectReader`."""
         with self.private_index() as env:
             self.command.output("read-tree", tree, operation="apply_to_tree", env=env)
-            if not patch.strip():
-                raise PatchFailedError("the patch is empty", operation="apply_to_tree")
+            self.apply_patch(patch, "--cached", operation="apply_to_tree", env=env)
+            return self._written_tree(env)
+
+    def apply_patch(
+        self, patch: bytes, *options: str, operation: str, at: tuple[str, str] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Let git apply a patch. Raises PatchFailedError with the paths that git names."""
+        if not patch.strip():
+            raise PatchFailedError("the patch is empty", operation=operation)
+        try:
             self.command.output(
-                "apply", "--cached", "--binary", "--whitespace=nowarn", "-", operation="apply_to_tree", env=env,
+                "apply", "--binary", "--whitespace=nowarn", *options, "-", operation=operation, at=at, env=env,
                 stdin=patch,
             )  # fmt: skip
-            return self._written_tree(env)
+        except (GitPermissionError, RepositoryBusyError):
+            raise
+        except GitOperationError as error:
+            paths = tuple(dict.fromkeys(_FAILED_PATH.findall(error.message)))
+            raise PatchFailedError(error.message, paths=paths, operation=operation, hint=error.hint) from error

@@ -10,7 +10,7 @@ from arboretum.backends import parsing
 from arboretum.backends.admin_files import AdminRecord
 from arboretum.backends.base import ANY, AnyValue, Expected
 from arboretum.backends.cli_objects import CliObjects
-from arboretum.errors import DirtyWorktreeError, GitOperationError, RefNotFoundError
+from arboretum.errors import DirtyWorktreeError, GitOperationError, InvalidValueError, RefExistsError, RefNotFoundError
 from arboretum.values import Oid, Ref, RefName, StatusEntry, WorktreeInfo, WorktreeSpec
 
 _REF_FORMAT: Final = "--format=%(refname)%00%(objectname)%00%(symref)"
@@ -61,6 +61,7 @@ class CliRefs(CliObjects):
     def get_config(self, key: str, *, worktree: str | None = None) -> tuple[str, ...]:
         """See `RefStore`."""
         at = self.place(worktree) if worktree is not None else None
+        _check_key(key)
         done = self.command.output(
             "config", "-z", "--get-all", "--end-of-options", key, operation="get_config", at=at, accept=(0, 1)
         )
@@ -70,6 +71,9 @@ class CliRefs(CliObjects):
 
     def set_config(self, key: str, value: str | None) -> None:
         """See `RefStore`."""
+        _check_key(key)
+        if value is not None and "\0" in value:
+            raise InvalidValueError("a configuration value cannot have a NUL")
         with self.admin.lock():
             if value is None:
                 arguments = ["config", "--local", "--unset-all", "--end-of-options", key]
@@ -89,6 +93,8 @@ class CliRefs(CliObjects):
         """See `WorktreeAdmin`."""
         if spec.branch is not None and self.tip(spec.branch) is None:
             raise RefNotFoundError(f"there is no branch {spec.branch.short!r}", operation="add_worktree")
+        if spec.orphan is not None and self.tip(spec.orphan) is not None:
+            raise RefExistsError(f"there is a branch {spec.orphan.short!r} already", operation="add_worktree")
         record = self.admin.add(spec)
         if spec.checkout and spec.orphan is None:
             self._populate(record)
@@ -166,6 +172,11 @@ def is_alias(common_dir: str, name: RefName) -> bool:
             return file.read(5) == b"ref: "
     except OSError:
         return False
+
+
+def _check_key(key: str) -> None:
+    if "\0" in key or "." not in key:
+        raise git_config_error(key, "it has no section" if "." not in key else "it has a NUL")
 
 
 def git_config_error(key: str, said: str) -> GitOperationError:

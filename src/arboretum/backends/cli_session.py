@@ -10,7 +10,7 @@ from attrs import define, field
 from arboretum.backends.admin_files import AdminFiles, read_link
 from arboretum.backends.git_command import GitCommand
 from arboretum.backends.object_server import ObjectServer
-from arboretum.errors import WorktreeNotFoundError
+from arboretum.errors import InvalidValueError, WorktreeNotFoundError
 from arboretum.values import Oid, RefName
 
 
@@ -59,6 +59,8 @@ class CliSession:
         Raises:
             WorktreeNotFoundError: The folder is gone, or is no worktree of this repository.
         """
+        if "\0" in worktree:
+            raise InvalidValueError(f"{worktree!r} is not a path: it has a NUL")
         link = os.path.join(worktree, ".git")
         if os.path.isdir(link) and os.path.realpath(link) == os.path.realpath(self.common_dir):
             return self.common_dir, worktree

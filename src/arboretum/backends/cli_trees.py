@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from arboretum.backends import parsing
 from arboretum.backends.admin_files import parse_head
 from arboretum.backends.cli_refs import CliRefs, is_alias
+from arboretum.backends.faults import git_error
 from arboretum.backends.git_command import committer_environment
 from arboretum.errors import (
     BranchCheckedOutError,
@@ -17,12 +18,23 @@ from arboretum.errors import (
     DirtyWorktreeError,
     GitOperationError,
     InvalidValueError,
+    NothingToCommitError,
     PatchFailedError,
     RefNotFoundError,
     StashNotFoundError,
     UnbornHeadError,
 )
-from arboretum.values import Head, Oid, RefName, ResetMode, Signature, StashEntry, StatusEntry
+from arboretum.values import (
+    ChangeKind,
+    Head,
+    Oid,
+    RefName,
+    ResetMode,
+    Signature,
+    StashEntry,
+    StatusEntry,
+    parse_tree_path,
+)
 
 
 class CliTrees(CliRefs):
@@ -60,9 +72,12 @@ class CliTrees(CliRefs):
         """See `WorkingTree`."""
         if not paths:
             return
+        for path in paths:
+            if path not in {"", "."}:
+                parse_tree_path(path.rstrip("/"))
         self.command.output(
             "add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", operation="stage",
-            at=self.place(worktree), stdin=b"".join(os.fsencode(path) + b"\0" for path in paths),
+            at=self.place(worktree), stdin=b"".join(os.fsencode(path or ".") + b"\0" for path in paths),
         )  # fmt: skip
 
     def commit(
@@ -81,11 +96,21 @@ class CliTrees(CliRefs):
                 env |= committer_environment(who.name, who.email, f"@{parsing.format_moment(who.when)}", role=role)
         at = self.place(worktree)
         options = ["--allow-empty"] if allow_empty else []
-        self.command.output(
+        done = self.command.output(
             "commit", "--quiet", "--cleanup=whitespace", "--file=-", *options,
-            operation="commit", at=at, env=env, stdin=message.encode("utf-8", "surrogateescape"),
+            operation="commit", at=at, env=env, stdin=message.encode("utf-8", "surrogateescape"), accept=(0, 1),
         )  # fmt: skip
+        if done.code == 1:
+            raise self._not_committed(done.said, at)
         return Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="commit", at=at))
+
+    def _not_committed(self, said: str, at: tuple[str, str]) -> GitOperationError:
+        """Why a commit was not made: git is silent when nothing is staged, and so may a hook be."""
+        error = git_error(["commit"], said, 1, operation="commit")
+        staged = self.command.output("diff", "--cached", "--quiet", operation="commit", at=at, accept=(0, 1)).code
+        if not said.strip() and not staged:
+            return NothingToCommitError("nothing is staged", operation="commit", hint="stage changes first")
+        return error
 
     def checkout(self, worktree: str, target: RefName | Oid, *, force: bool = False) -> None:
         """See `WorkingTree`."""
@@ -116,26 +141,26 @@ class CliTrees(CliRefs):
     def clean(self, worktree: str, *, ignored: bool = False) -> tuple[str, ...]:
         """See `WorkingTree`."""
         at = self.place(worktree)
-        which = ["-x"] if ignored else []
-        listed = self.command.output(
-            "ls-files", "-z", "--others", "--directory", *([] if ignored else ["--exclude-standard"]),
-            operation="clean", at=at,
-        )  # fmt: skip
-        removed = [parsing.text_of(path) for path in parsing.zero_split(listed.stdout)]
-        if removed:
-            self.command.output("clean", "-ff", "-d", "--quiet", *which, operation="clean", at=at)
-        gone = (path for path in removed if not os.path.lexists(os.path.join(worktree, path.rstrip("/"))))
+        found = self._others(at, "--directory", ignored=ignored)
+        if not found:
+            return ()
+        inside = self._others(at, ignored=ignored) if any(path.endswith("/") for path in found) else []
+        options = ["-x"] if ignored else []
+        self.command.output("clean", "-ff", "-d", "--quiet", *options, operation="clean", at=at)
+        gone = [path for path in found if not _exists(worktree, path)]
+        whole = tuple(path for path in gone if path.endswith("/"))
+        # A folder in which something was kept is not gone, but what was removed from it is.
+        gone += [p for p in inside if not p.startswith(whole) and p not in gone and not _exists(worktree, p)]
         return tuple(sorted(gone, key=os.fsencode))
+
+    def _others(self, at: tuple[str, str], *options: str, ignored: bool) -> list[str]:
+        excluding = [] if ignored else ["--exclude-standard"]
+        listed = self.command.output("ls-files", "-z", "--others", *options, *excluding, operation="clean", at=at)
+        return [parsing.text_of(path) for path in parsing.zero_split(listed.stdout)]
 
     def apply(self, worktree: str, patch: bytes, *, index: bool = False) -> None:
         """See `WorkingTree`."""
-        if not patch.strip():
-            raise PatchFailedError("the patch is empty", operation="apply")
-        options = ["--index"] if index else []
-        self.command.output(
-            "apply", "--binary", "--whitespace=nowarn", *options, "-",
-            operation="apply", at=self.place(worktree), stdin=patch,
-        )  # fmt: skip
+        self.apply_patch(patch, *(["--index"] if index else []), operation="apply", at=self.place(worktree))
 
     def cherry_pick(self, worktree: str, commit: Oid) -> Oid:
         """See `WorkingTree`."""
@@ -143,7 +168,9 @@ class CliTrees(CliRefs):
         if head is None:
             raise UnbornHeadError("there is no commit to pick on", operation="cherry_pick")
         if len(picked.parents) > 1:
-            raise ConflictError(f"{commit.short} is a merge", operation="cherry_pick", hint="pick its commits instead")
+            raise GitOperationError(
+                f"{commit.short} is a merge", operation="cherry_pick", hint="pick its commits instead"
+            )
         if picked.parents:
             # In memory first: a conflict is told by its paths, and nothing has been touched.
             outcome = self.merge_trees(head, commit, base=picked.parents[0])
@@ -220,9 +247,12 @@ class CliTrees(CliRefs):
         at = self.place(worktree)
         parents = self._stash_parents(stash)
         # Git would leave conflict markers behind; the merge in memory tells first, with nothing touched.
-        ours, _ = self._worktree_trees(at)
+        with self._index_copy(at) as env:
+            ours = self._written_tree(env, at=at)
         outcome = self.merge_trees(ours, stash, base=parents[0])
         paths = list(outcome.conflicts)
+        if outcome.tree is not None:
+            paths += self._overwritten(worktree, ours, outcome.tree)
         if len(parents) == 3:
             new = (entry.path for entry in self.read_tree(parents[2]))
             paths += [path for path in new if os.path.lexists(os.path.join(worktree, path))]
@@ -239,6 +269,12 @@ class CliTrees(CliRefs):
                 f"the stash touches files with changes of their own: {error.message}", operation="stash_apply",
                 hint="commit or stash these changes first",
             ) from error  # fmt: skip
+
+    def _overwritten(self, worktree: str, old: Oid, new: Oid) -> list[str]:
+        """The paths in which going from one tree to another would overwrite what is in the files."""
+        changed = {entry.path for entry in self.diff_trees(old, new, renames=False)}
+        kept = {ChangeKind.UNMODIFIED, ChangeKind.DELETED}
+        return [e.path for e in self.status(worktree) if e.path in changed and e.worktree not in kept]
 
     def _stash_parents(self, stash: Oid) -> tuple[Oid, ...]:
         found = self.objects.read(stash)
@@ -263,9 +299,9 @@ class CliTrees(CliRefs):
     def stash_store(self, stash: Oid, message: str) -> None:
         """See `WorkingTree`."""
         self._stash_parents(stash)
-        self.command.output(
-            "stash", "store", "-m", " ".join(message.split()) or "stash", stash, operation="stash_store"
-        )
+        text = " ".join(message.split()) or "stash"
+        with self.admin.lock():  # dropping the last entry removes the list, and a new one with it
+            self.command.output("stash", "store", "-m", text, stash, operation="stash_store")
 
     def stash_drop(self, stash: Oid) -> None:
         """See `WorkingTree`."""
@@ -290,6 +326,10 @@ class CliTrees(CliRefs):
             "fetch", "--quiet", "--no-auto-maintenance", *options, "--end-of-options", remote, *refspecs,
             operation="fetch",
         )  # fmt: skip
+
+
+def _exists(worktree: str, path: str) -> bool:
+    return os.path.lexists(os.path.join(worktree, path.rstrip("/")))
 
 
 def stash_entry(oid: Oid, message: str) -> StashEntry:

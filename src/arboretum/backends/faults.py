@@ -69,6 +69,8 @@ _TABLE: Final[tuple[tuple[str, type[GitOperationError], str], ...]] = (
         RefExistsError,
         "choose another name",
     ),
+    (r"with nonexistent object", ObjectMissingError, "a ref can only name an object that is there"),
+    (r"pathspec '[^']*' did not match any file", GitOperationError, "check the path"),
     (
         r"is at [0-9a-f]+ but expected|but expected|unable to resolve reference|cannot lock ref",
         RefChangedError,
@@ -122,7 +124,8 @@ _TABLE: Final[tuple[tuple[str, type[GitOperationError], str], ...]] = (
     (
         (
             r"unable to read (?:tree|sha1|object)|missing (?:blob|tree|object)|bad object|could not parse object"
-            r"|invalid object|not a valid object|loose object [^\n]* corrupt|unable to find [0-9a-f]+"
+            r"|invalid object|not a valid object|not a tree(?: object|: )|loose object [^\n]* corrupt"
+            r"|[Nn]ot a valid commit name|unable to find [0-9a-f]+"
         ),
         ObjectMissingError,
         "the repository lacks an object; fetch it, or run git fsck",
@@ -135,7 +138,7 @@ _TABLE: Final[tuple[tuple[str, type[GitOperationError], str], ...]] = (
         RevisionNotFoundError,
         "check the name; fetch it if it is a remote's",
     ),
-    (r"branch '[^']*' not found|no branch named|did not match any|not found", RefNotFoundError, "check the name"),
+    (r"branch '[^']*' not found|[Nn]o branch named|did not match any|not found", RefNotFoundError, "check the name"),
     (
         r"[Pp]ermission denied|Read-only file system|insufficient permission|Operation not permitted|No space left",
         GitPermissionError,

@@ -37,6 +37,8 @@ _GLOBAL_OPTIONS: Final = (
     "-c", "i18n.commitEncoding=UTF-8",
     "-c", "advice.detachedHead=false",
     "-c", "user.useConfigOnly=true",  # an identity is configured, not guessed from the name of the host
+    "-c", "merge.directoryRenames=false",  # the libraries infer no renames of whole folders
+    "-c", "merge.renames=true",
     "-c", "gc.auto=0",  # no housekeeping in the middle of somebody's run
     "-c", "maintenance.auto=false",
 )  # fmt: skip

@@ -86,6 +86,8 @@ def check_paths_stay_inside_the_tree(maker: BackendMaker) -> None:
             pass
         else:
             raise AssertionError(f"a tree took the path {path!r}")
+        if path in {"", "a//b", "./a", "a/."}:
+            continue  # untidy, but it leads nowhere else
         patch = f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n".encode()
         for act in (
             lambda p=patch: bench.backend.apply(bench.path, p),
@@ -96,12 +98,11 @@ def check_paths_stay_inside_the_tree(maker: BackendMaker) -> None:
             except PatchFailedError:
                 continue
             raise AssertionError(f"a patch to {path!r} was applied")
-        if path not in {"", "./a", "a/.", "a//b"}:
-            try:
-                bench.backend.stage(bench.path, [path])
-            except ArboretumError:
-                continue
-            raise AssertionError(f"{path!r} was staged")
+        try:
+            bench.backend.stage(bench.path, [path])
+        except ArboretumError:
+            continue
+        raise AssertionError(f"{path!r} was staged")
     assert observe(bench.backend, bench.disk) == before
 
 
