@@ -30,6 +30,9 @@ from arboretum.values import Oid
 #: Beta priors of the failure rates: where the culprit is reached (the tip did fail once), and where it is not.
 BAD_PRIOR: Final = (2.0, 1.0)
 GOOD_PRIOR: Final = (0.5, 5.0)
+#: So many draws at the newest commit come first: how often the test fails where the culprit surely is decides how
+#: much a pass says anywhere else.
+CALIBRATION: Final = 5
 #: Of more testable commits only so many are considered for the next trial.
 _MOST_LOOKED_AT: Final = 64
 
@@ -176,7 +179,7 @@ class BayesianSearch:
         for subject, _ in keys:
             _assume_likelier(beliefs, Oid(subject))
         while len(keys) < limit:
-            oid = beliefs.most_telling(self._worth_testing(beliefs))
+            oid = self._next(beliefs, keys)
             _assume_likelier(beliefs, oid)
             taken = {attempt for subject, attempt in keys if subject == oid}
             attempt = next(n for n in itertools.count(self._attempts.get(oid, 0) + 1) if n not in taken)
@@ -194,6 +197,12 @@ class BayesianSearch:
             else:
                 self._beliefs.observe(oid, failed=finding is Finding.BAD)
         return ()
+
+    def _next(self, beliefs: Beliefs, keys: Sequence[TrialKey]) -> Oid:
+        calibrating = sum(subject == self.bad for subject, _ in keys) + self._attempts.get(self.bad, 0)
+        if calibrating < CALIBRATION and self.bad not in self._untestable:
+            return self.bad
+        return beliefs.most_telling(self._worth_testing(beliefs))
 
     def _worth_testing(self, beliefs: Beliefs) -> list[Oid]:
         testable = [n for n, oid in enumerate(beliefs.members) if oid not in self._untestable]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Unpack
 
+from arboretum.engine.bayesian_search import BayesianSearch
 from arboretum.engine.bisect_search import BisectSearch
 from arboretum.engine.bisection import Bisection, Finding
 from arboretum.engine.history import History
@@ -28,6 +29,7 @@ def run_bisect(
     plan: Plan,
     *,
     first_parent: bool = False,
+    confidence: float | None = None,
     **options: Unpack[RunOptions],
 ) -> BisectResult:
     """Find the first commit on which the plan's command fails.
@@ -42,15 +44,21 @@ def run_bisect(
         bad: A revision on which it is known to fail.
         plan: The command and how to run it; its hypotheses, its base and its repeats are not looked at.
         first_parent: Follow only the first parent of a merge.
+        confidence: For a flaky test: repeat trials until one commit is the first bad one with this probability.
         options: How to carry it out (`RunOptions`).
 
     Raises:
         UsageError: The bad revision is not ahead of the good ones; nothing was made.
         EngineError: The run could not be carried out.
     """
+    if confidence is not None and not 0.5 < confidence < 1:
+        raise UsageError(f"the confidence lies between 0.5 and 1, and {confidence} does not")
     goods = tuple(map(repository.resolve, [good] if isinstance(good, str) else good))
     commits = _range(repository, goods, repository.resolve(bad), first_parent=first_parent)
-    return asyncio.run(_run_bisect(repository, goods, commits, plan, options, first_parent=first_parent))
+    history = History.of(commits.values(), first_parent=first_parent)
+    tip = next(iter(commits))
+    search = BisectSearch(Bisection(history, tip)) if confidence is None else BayesianSearch(history, tip, confidence)
+    return asyncio.run(_run_bisect(repository, goods, commits, plan, search, options))
 
 
 def _range(repository: Repository, goods: tuple[Oid, ...], bad: Oid, *, first_parent: bool) -> dict[Oid, Commit]:
@@ -74,14 +82,12 @@ async def _run_bisect(
     goods: tuple[Oid, ...],
     commits: Mapping[Oid, Commit],
     plan: Plan,
+    search: BisectSearch | BayesianSearch,
     options: RunOptions,
-    *,
-    first_parent: bool,
 ) -> BisectResult:
     clock = time.monotonic()
     bad = next(iter(commits))
-    history = History.of(commits.values(), first_parent=first_parent)
-    search = BisectSearch(Bisection(history, bad))
+    sure = isinstance(search, BisectSearch)
     async with Session.open(repository, options) as session:
         dispatcher = session.dispatcher(plan, search, commit_variants(plan, commits.values()))
         status = await session.carry_out(
@@ -93,12 +99,14 @@ async def _run_bisect(
             trials=len(commits).bit_length(),
         )
     candidates = search.answer.candidates if search.answer else tuple(commits)
+    subjects = _subjects(repository, goods, commits)
     return BisectResult(
         run=session.run,
         first_bad=candidates[0] if len(candidates) == 1 else None,
         candidates=candidates,
+        confidence=1.0 if isinstance(search, BisectSearch) else search.reached,
         trials=tuple(dispatcher.trials),
-        log=bisect_log(goods, bad, search.steps, candidates, _subjects(repository, goods, commits)),
+        log=bisect_log(goods, bad, search.steps, candidates, subjects, replayable=sure),
         status=status,
         duration=time.monotonic() - clock,
         rounds=dispatcher.rounds,
@@ -116,6 +124,8 @@ def bisect_log(
     steps: Iterable[tuple[Oid, Finding]],
     candidates: tuple[Oid, ...],
     subjects: Mapping[Oid, str],
+    *,
+    replayable: bool = True,
 ) -> str:
     """The search as ``git bisect log`` writes it; ``git bisect replay`` reads it.
 
@@ -125,15 +135,18 @@ def bisect_log(
         steps: The findings, in the order in which they were used.
         candidates: What the search came to.
         subjects: The first line of each commit's message.
+        replayable: Whether git could follow; the draws of a flaky test contradict each other and are comments only.
     """
     goods = list(goods)
     lines = [f"# bad: [{bad}] {subjects[bad]}", *(f"# good: [{good}] {subjects[good]}" for good in goods)]
     lines.append(" ".join(["git bisect start", f"'{bad}'", *(f"'{good}'" for good in goods)]))
     for oid, finding in steps:
-        lines += [f"# {finding.value}: [{oid}] {subjects[oid]}", f"git bisect {finding.value} {oid}"]
+        lines.append(f"# {finding.value}: [{oid}] {subjects[oid]}")
+        if replayable:
+            lines.append(f"git bisect {finding.value} {oid}")
     if len(candidates) == 1:
         lines.append(f"# first bad commit: [{candidates[0]}] {subjects[candidates[0]]}")
     else:
-        lines.append("# only skipped commits left to test")
+        lines.append("# only skipped commits left to test" if replayable else "# the likeliest first bad commits:")
         lines += [f"# possible first bad commit: [{oid}] {subjects[oid]}" for oid in candidates]
     return "\n".join(lines) + "\n"
