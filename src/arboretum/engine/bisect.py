@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Unpack
 
+from attrs import frozen
+
 from arboretum.engine.bayesian_search import BayesianSearch
 from arboretum.engine.bisect_search import BisectSearch
 from arboretum.engine.bisection import Bisection, Finding
@@ -54,14 +56,21 @@ def run_bisect(
     if confidence is not None and not 0.5 < confidence < 1:
         raise UsageError(f"the confidence lies between 0.5 and 1, and {confidence} does not")
     goods = tuple(map(repository.resolve, [good] if isinstance(good, str) else good))
-    commits = _range(repository, goods, repository.resolve(bad), first_parent=first_parent)
-    history = History.of(commits.values(), first_parent=first_parent)
-    tip = next(iter(commits))
-    search = BisectSearch(Bisection(history, tip)) if confidence is None else BayesianSearch(history, tip, confidence)
-    return asyncio.run(_run_bisect(repository, goods, commits, plan, search, options))
+    span = _range(repository, goods, repository.resolve(bad), first_parent=first_parent)
+    history = History.of(span.commits.values(), first_parent=first_parent)
+    if confidence is None:
+        return asyncio.run(_run_bisect(repository, span, plan, BisectSearch(Bisection(history, span.bad)), options))
+    return asyncio.run(_run_bisect(repository, span, plan, BayesianSearch(history, span.bad, confidence), options))
 
 
-def _range(repository: Repository, goods: tuple[Oid, ...], bad: Oid, *, first_parent: bool) -> dict[Oid, Commit]:
+@frozen
+class _Range:
+    goods: tuple[Oid, ...]
+    bad: Oid
+    commits: Mapping[Oid, Commit]
+
+
+def _range(repository: Repository, goods: tuple[Oid, ...], bad: Oid, *, first_parent: bool) -> _Range:
     if not goods:
         raise UsageError("a bisection needs a good revision")
     for good in goods:
@@ -74,48 +83,42 @@ def _range(repository: Repository, goods: tuple[Oid, ...], bad: Oid, *, first_pa
     commits = {commit.oid: commit for commit in repository.backend.log(query)}
     if not commits:
         raise UsageError(f"there is nothing between {goods[0].short} and {bad.short}", hint="name the good one first")
-    return commits
+    return _Range(goods, bad, commits)
 
 
 async def _run_bisect(
-    repository: Repository,
-    goods: tuple[Oid, ...],
-    commits: Mapping[Oid, Commit],
-    plan: Plan,
-    search: BisectSearch | BayesianSearch,
-    options: RunOptions,
+    repository: Repository, span: _Range, plan: Plan, search: BisectSearch | BayesianSearch, options: RunOptions
 ) -> BisectResult:
     clock = time.monotonic()
-    bad = next(iter(commits))
     sure = isinstance(search, BisectSearch)
     async with Session.open(repository, options) as session:
-        dispatcher = session.dispatcher(plan, search, commit_variants(plan, commits.values()))
+        dispatcher = session.dispatcher(plan, search, commit_variants(plan, span.commits.values()))
         status = await session.carry_out(
             dispatcher,
-            title=f"bisect {goods[0].short}..{bad.short}",
-            base=bad,
+            title=f"bisect {span.goods[0].short}..{span.bad.short}",
+            base=span.bad,
             command=plan.command,
             subjects=(),
-            trials=len(commits).bit_length(),
+            trials=len(span.commits).bit_length(),
         )
-    candidates = search.answer.candidates if search.answer else tuple(commits)
-    subjects = _subjects(repository, goods, commits)
+    candidates = search.answer.candidates if search.answer else tuple(span.commits)
+    subjects = _subjects(repository, span)
     return BisectResult(
         run=session.run,
         first_bad=candidates[0] if len(candidates) == 1 else None,
         candidates=candidates,
         confidence=1.0 if isinstance(search, BisectSearch) else search.reached,
         trials=tuple(dispatcher.trials),
-        log=bisect_log(goods, bad, search.steps, candidates, subjects, replayable=sure),
+        log=bisect_log(span.goods, span.bad, search.steps, candidates, subjects, replayable=sure),
         status=status,
         duration=time.monotonic() - clock,
         rounds=dispatcher.rounds,
     )
 
 
-def _subjects(repository: Repository, goods: Iterable[Oid], commits: Mapping[Oid, Commit]) -> dict[Oid, str]:
-    read = {good: repository.backend.read_commit(good) for good in goods}
-    return {oid: commit.subject for oid, commit in {**commits, **read}.items()}
+def _subjects(repository: Repository, span: _Range) -> dict[Oid, str]:
+    read = {good: repository.backend.read_commit(good) for good in span.goods}
+    return {oid: commit.subject for oid, commit in {**span.commits, **read}.items()}
 
 
 def bisect_log(
