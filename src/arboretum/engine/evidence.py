@@ -5,6 +5,7 @@ Nothing here runs anything. The executor reads the files that the command wrote 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -120,8 +121,10 @@ def _collect(value: object, name: str, found: dict[str, float]) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             _collect(inner, f"{name}.{key}" if name else str(key), found)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and name and math.isfinite(value):
-        found[name] = float(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and name:
+        with contextlib.suppress(OverflowError):  # a whole number may be larger than any float
+            if math.isfinite(number := float(value)):
+                found[name] = number
 
 
 def _read_junit(data: bytes) -> tuple[_JUnit | None, str]:
