@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import struct
 from collections.abc import Mapping
 from typing import Final
 
@@ -38,43 +39,71 @@ _HALF_DONE: Final = frozenset(
 )
 #: What says which files of the commit are to be there at all.
 _SPARSE: Final = ("config.worktree", "info/sparse-checkout")
-_INDEX_HEADER: Final = 12
-#: The newest version of the index that has no flag by which a file can be hidden from a reset.
-_PLAIN_VERSION: Final = 2
+_INDEX_HEADER: Final = struct.Struct(">4sII")
+_ASSUME_VALID: Final = 0x8000
+_EXTENDED: Final = 0x4000
+_NAME_LENGTH: Final = 0x0FFF
+_SKIP_WORKTREE: Final = 0x40  # in the first byte of the second word of flags
+_LINK_WITHIN: Final = 4096
 
 
 @frozen
 class IndexState:
-    """The index, without reading its entries.
+    """The index of a worktree, without its names.
 
     Args:
-        version: Its format; 0 for a missing or unreadable one.
         files: How many entries it has.
-        checksum: Its last bytes, which change with any entry.
+        checksum: Its last bytes, which change with any entry; empty for a missing or unreadable one.
+        hides: Whether an entry tells git to look away from its file (assume-unchanged, skip-worktree), or may do so.
     """
 
-    version: int = 0
     files: int = 0
     checksum: str = ""
-
-    def is_trusted(self, checksum: str) -> bool:
-        """Whether no trial can have told git to look away from a file, given the checksum at the last proof.
-
-        Versions above 2 have flags by which a file is left out (skip-worktree); the trial may have set them.
-        """
-        return self.version == _PLAIN_VERSION or (self.version > 0 and self.checksum == checksum)
+    hides: bool = True
 
 
-def read_index(admin: str) -> IndexState:
-    """The state of the index of the worktree with this folder."""
-    with contextlib.suppress(OSError), open(os.path.join(admin, "index"), "rb") as file:
-        header = file.read(_INDEX_HEADER)
-        if header[:4] == b"DIRC" and len(header) == _INDEX_HEADER:
-            file.seek(-20, os.SEEK_END)
-            return IndexState(
-                int.from_bytes(header[4:8], "big"), int.from_bytes(header[8:12], "big"), file.read(20).hex()
-            )
-    return IndexState()
+def read_index(admin: str, *, trusted: str = "", sha256: bool = False) -> IndexState:
+    """The state of the index of the worktree with this folder.
+
+    Args:
+        admin: The folder.
+        trusted: The checksum of an index whose entries need no look.
+        sha256: Whether object ids have 64 digits.
+    """
+    digest = 32 if sha256 else 20
+    try:
+        with open(os.path.join(admin, "index"), "rb") as file:
+            data = file.read()
+        magic, version, files = _INDEX_HEADER.unpack_from(data)
+        if magic != b"DIRC" or len(data) < _INDEX_HEADER.size + digest:
+            return IndexState()
+        checksum = data[-digest:].hex()
+        return IndexState(files, checksum, checksum != trusted and _hides(data, version, files, digest))
+    except (OSError, struct.error, IndexError, ValueError):
+        return IndexState()
+
+
+def _hides(data: bytes, version: int, files: int, digest: int) -> bool:
+    """Whether any entry has a flag by which git looks away; the form is that of gitformat-index(5)."""
+    if b"link" in data[-_LINK_WITHIN:] or not 2 <= version <= 4:
+        return True  # a split index, or one that we do not know
+    place = _INDEX_HEADER.size
+    fixed = 40 + digest
+    for _ in range(files):
+        flags = int.from_bytes(data[place + fixed : place + fixed + 2], "big")
+        extended = bool(flags & _EXTENDED)
+        if flags & _ASSUME_VALID or (extended and data[place + fixed + 2] & _SKIP_WORKTREE):
+            return True
+        name = place + fixed + (4 if extended else 2)
+        if version == 4:
+            while data[name] & 0x80:
+                name += 1
+            place = data.index(0, name + 1) + 1
+        else:
+            length = flags & _NAME_LENGTH
+            end = name + length if length < _NAME_LENGTH else data.index(0, name)
+            place += (end - place + 8) & ~7
+    return False
 
 
 def forget_index(admin: str, step: Step) -> None:

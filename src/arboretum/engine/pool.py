@@ -188,6 +188,8 @@ class WorktreePool:
         """
         if lease.is_held:
             lease.slot = evolve(lease.slot, wipe=wipe or lease.slot.wipe, used=time.time())
+            if self._files.ownership(lease.slot) in {Ownership.BROKEN, Ownership.FOREIGN}:
+                lease.slot = evolve(lease.slot, admin="")  # the trial did that: it is still ours to make anew
             self._give_back(lease, SlotState.DIRTY)
 
     def note_setup(self, lease: Lease, digest: str) -> None:

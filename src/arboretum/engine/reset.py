@@ -1,9 +1,10 @@
 """Bring a slot to a commit, whatever the last trial did in it, and prove it.
 
 The order: stale locks and half-done operations go; HEAD is detached; tracked files are restored; untracked ones go
-(after that, so that the commit's own ignore rules count); submodules follow; then one `status` proves that nothing
-differs. What that does not mend is tried once more with an index that trusts nothing and with closed folders opened.
-A slot that still does not prove clean is for the pool to retire.
+(after that, so that the commit's own ignore rules count); submodules follow; `status` proves that nothing differs, and
+a look at all folders that nothing is left which `status` does not see. What that does not mend is tried once more, with
+an index that trusts nothing and with closed folders opened. A slot that still does not prove clean is for the pool to
+make anew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from arboretum.engine import admin_state
 from arboretum.engine.slot_files import open_folders
 from arboretum.engine.slots import Slot
 from arboretum.engine.steps import Step, no_step
+from arboretum.engine.survey import put_right, survey
 from arboretum.errors import GitOperationError, PoolError
 from arboretum.values import FileMode, Oid, ResetMode, StatusEntry
 
@@ -80,25 +82,32 @@ class SlotReset:
         ) from problem
 
     def _attempt(self, slot: Slot, commit: Oid, *, remove_ignored: bool, careful: bool) -> Proof:
-        admin = slot.admin
-        admin_state.tidy(admin, self._step)
+        admin_state.tidy(slot.admin, self._step)
         self._detach(slot, commit)
-        changed = admin_state.restore_sparse(admin, slot.sparse, self._step)
         if careful:
             open_folders(slot.path)
-        if careful or changed or not admin_state.read_index(admin).is_trusted(slot.index):
-            admin_state.forget_index(admin, self._step)
+        self._distrust_index(slot, careful=careful)
         self._step("reset.files")
         self.backend.reset(slot.path, commit, ResetMode.HARD)
-        self._step("reset.clean")
-        self.backend.clean(slot.path, ignored=remove_ignored)
         entries = self._status(slot.path)
+        found = survey(slot.path, _ignored(entries))
+        if found.odd_files or found.odd_folders:
+            self._step("reset.files-again")
+            open_folders(slot.path)
+            put_right(survey(slot.path, _ignored(entries)))
+            self.backend.reset(slot.path, commit, ResetMode.HARD)
+            entries = self._status(slot.path)
+            found = survey(slot.path, _ignored(entries))
+        if found.empty or any(e.is_untracked or (e.is_ignored and remove_ignored) for e in entries):
+            self._step("reset.clean")
+            self.backend.clean(slot.path, ignored=remove_ignored)
+            entries = self._status(slot.path)
         submodules = [entry.path for entry in entries if not entry.is_ignored and entry.submodule]
         emptied = bool(submodules) and self.reset_submodules(slot.path, commit, submodules)
         if submodules:
             entries = self._status(slot.path)
         self._check(slot, commit, entries, remove_ignored=remove_ignored)
-        index = admin_state.read_index(admin)
+        index = admin_state.read_index(slot.admin, sha256=self.backend.sha256)
         proven = evolve(
             slot,
             commit=commit,
@@ -107,7 +116,16 @@ class SlotReset:
             index=index.checksum,
             files=index.files,
         )
-        return Proof(slot=proven, ignored=tuple(entry.path for entry in entries if entry.is_ignored))
+        return Proof(slot=proven, ignored=_ignored(entries))
+
+    def _distrust_index(self, slot: Slot, *, careful: bool) -> None:
+        """Forget an index in which a trial may have hidden a file, and put sparse patterns back."""
+        changed = admin_state.restore_sparse(slot.admin, slot.sparse, self._step)
+        index = admin_state.read_index(slot.admin, trusted=slot.index, sha256=self.backend.sha256)
+        if careful or changed or index.hides:
+            if slot.sparse and slot.index:
+                raise SlotNotCleanError(f"the sparse checkout of slot {slot.name} was changed", hint="it is made anew")
+            admin_state.forget_index(slot.admin, self._step)
 
     def _status(self, path: str) -> tuple[StatusEntry, ...]:
         self._step("reset.prove")
@@ -159,6 +177,10 @@ class SlotReset:
                 SlotReset(backend, self._step).reset_submodules(folder, commit, nested)
         finally:
             backend.close()
+
+
+def _ignored(entries: tuple[StatusEntry, ...]) -> tuple[str, ...]:
+    return tuple(entry.path for entry in entries if entry.is_ignored)
 
 
 class _StillDirtyError(Exception):

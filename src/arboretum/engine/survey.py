@@ -1,0 +1,74 @@
+"""What git does not look at in a slot: folders without files, and rights that a trial has taken away or given."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Collection
+
+from attrs import frozen
+
+#: Bits that no file or folder of a checkout has: set-user-id, set-group-id, sticky.
+_SPECIAL = stat.S_ISUID | stat.S_ISVTX
+_OPEN_FILE = stat.S_IRUSR | stat.S_IWUSR
+
+
+@frozen
+class Survey:
+    """What was found.
+
+    Args:
+        empty: Whether there is a folder without any entry.
+        odd_files: Files that we cannot read and write, or that have special rights.
+        odd_folders: Folders that we cannot read, enter and change, or that have special rights.
+    """
+
+    empty: bool
+    odd_files: tuple[str, ...]
+    odd_folders: tuple[str, ...]
+
+
+def survey(root: str, ignored: Collection[str]) -> Survey:
+    """Look at everything below `root` but ``.git`` and ignored paths.
+
+    Args:
+        root: The folder of a worktree.
+        ignored: Paths below it that are not looked at; those of folders end with ``/``.
+    """
+    skipped = {os.path.join(root, path) for path in ignored}
+    empty, odd_files, odd_folders, pending = False, [], [], [root]
+    while pending:
+        folder = pending.pop()
+        count = 0
+        try:
+            entries = list(os.scandir(folder))
+        except PermissionError:
+            odd_folders.append(folder)
+            continue
+        for entry in entries:
+            count += 1
+            path = entry.path
+            if path in skipped or entry.is_symlink():
+                continue
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                if f"{path}/" in skipped:
+                    continue
+                if mode & stat.S_IRWXU != stat.S_IRWXU or mode & _SPECIAL:
+                    odd_folders.append(path)
+                pending.append(path)
+            elif (mode & _OPEN_FILE != _OPEN_FILE or mode & _SPECIAL) and entry.name != ".git":
+                odd_files.append(path)
+        empty = empty or not count
+    return Survey(empty, tuple(odd_files), tuple(odd_folders))
+
+
+def put_right(found: Survey) -> None:
+    """Open the folders, and remove the files so that a reset writes them anew."""
+    for path in found.odd_folders:
+        with contextlib.suppress(OSError):
+            os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) & ~_SPECIAL | stat.S_IRWXU)
+    for path in found.odd_files:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
