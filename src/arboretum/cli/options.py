@@ -49,6 +49,14 @@ def jobs_option(command: _F) -> _F:
     return option(command)
 
 
+def executor_option(command: _F) -> _F:
+    """``--executor WHERE``."""
+    option = click.option(
+        "--executor", default="local", show_default=True, metavar="WHERE", help="Who runs the trials."
+    )
+    return option(command)
+
+
 def cache_options(command: _F) -> _F:
     """``--no-cache`` and ``--refresh``."""
     command = click.option("--no-cache", is_flag=True, help="Neither take known results nor keep new ones.")(command)

@@ -12,7 +12,14 @@ from attrs import evolve
 from arboretum.cli.app import Context, pass_context
 from arboretum.cli.exit_codes import ExitCode
 from arboretum.cli.live import display_for
-from arboretum.cli.options import DurationType, cache_options, command_words, format_option, jobs_option
+from arboretum.cli.options import (
+    DurationType,
+    cache_options,
+    command_words,
+    executor_option,
+    format_option,
+    jobs_option,
+)
 from arboretum.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,9 +57,7 @@ Exit codes: 0 a hypothesis is supported, 1 all are falsified, 2 bad input, 3 inc
     help="Also write a report: json, junit, markdown, html.",
 )
 @click.option("--events", type=click.File("w"), help="Write every event as a line of JSON.")
-@click.option(
-    "--executor", default="local", show_default=True, metavar="WHERE", help="local, dask-local:N, dask://HOST:PORT"
-)
+@executor_option
 @jobs_option
 @cache_options
 @format_option
@@ -108,7 +113,7 @@ def carry_out(
     from arboretum.cli.executors import open_executor
     from arboretum.engine.run import run_plan
 
-    with open_executor(executor) as chosen, display_for(renderer) as display:
+    with open_executor(executor, repository, jobs=options.get("jobs")) as chosen, display_for(renderer) as display:
         observers: list[Observer] = [display]
         if events is not None:
             observers.append(EventLines(events))
