@@ -80,6 +80,7 @@ class Dispatcher:
     _cancelling: set[TrialKey] = field(factory=set, init=False)
     _retried: set[TrialKey] = field(factory=set, init=False)
     _looked_up: set[TrialKey] = field(factory=set, init=False)
+    _own: set[str] = field(factory=set, init=False)  # digests of results of this run: no evidence a second time
     _errors: int = field(default=0, init=False)
     _failure: BaseException | None = field(default=None, init=False)
     _stop: asyncio.Event = field(factory=asyncio.Event, init=False)
@@ -217,6 +218,7 @@ class Dispatcher:
         try:
             kept = self.store.record_trial(self.run, trial, key=key)
             if self.keep and not trial.cached:
+                self._own.add(key.digest)
                 self.store.put(key, kept, run=self.run)
         except ArboretumError as error:  # a result that cannot be kept is still a result
             _log.warning("the trial %s is not kept: %s", trial.id, error)
@@ -242,7 +244,7 @@ class Dispatcher:
             _log.warning("known results cannot be read: %s", error)
             return found
         for key, identity in unknown.items():
-            if identity.digest in stored:
+            if identity.digest in stored and identity.digest not in self._own:
                 found.append(self._as_cached(key, stored[identity.digest]))
         return found
 
