@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Self
 
 from attrs import define, field, frozen
@@ -176,8 +176,13 @@ class JournalContents:
         return last.status if isinstance(last, RunFinished) else "interrupted"
 
 
-def read_journal(runs_dir: str, run: str) -> JournalContents:
+def read_journal(runs_dir: str, run: str, *, decode: Callable[[bytes], RunEvent] = event_of_line) -> JournalContents:
     """Read the journal of `run`; damaged lines are counted and left out.
+
+    Args:
+        runs_dir: The folder of the runs.
+        run: The id of the run.
+        decode: What makes an event of a line.
 
     Raises:
         StoreError: There is no such journal, or it cannot be read.
@@ -194,7 +199,7 @@ def read_journal(runs_dir: str, run: str) -> JournalContents:
     events, damaged = [], 0
     for line in filter(None, lines):
         try:
-            events.append(event_of_line(line))
+            events.append(decode(line))
         except InvalidValueError:
             damaged += 1
     if damaged:

@@ -50,15 +50,21 @@ def event_to_dict(event: events.RunEvent) -> dict[str, Any]:
     return {"v": VERSION, "type": event.type, **_converter.unstructure(event)}
 
 
-def event_from_dict(record: Mapping[str, Any]) -> events.RunEvent:
+def event_from_dict(
+    record: Mapping[str, Any], *, kinds: Mapping[str, type[events.RunEvent]] = _EVENTS
+) -> events.RunEvent:
     """The event that `event_to_dict` made the record of.
+
+    Args:
+        record: The record.
+        kinds: The classes of events that there may be, by their types.
 
     Raises:
         InvalidValueError: The record is of another form, of a later version or of an unknown type.
     """
     if not isinstance(record, Mapping) or record.get("v") != VERSION:
         raise InvalidValueError("this is no event of a version that can be read")
-    kind = _EVENTS.get(str(record.get("type")))
+    kind = kinds.get(str(record.get("type")))
     if kind is None:
         raise InvalidValueError(f"there is no event of the type {record.get('type')!r}")
     try:
@@ -72,8 +78,8 @@ def event_line(event: events.RunEvent) -> bytes:
     return json.dumps(event_to_dict(event), separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def event_of_line(line: bytes) -> events.RunEvent:
-    """The event of one line.
+def event_of_line(line: bytes, *, kinds: Mapping[str, type[events.RunEvent]] = _EVENTS) -> events.RunEvent:
+    """The event of one line; `kinds` as for `event_from_dict`.
 
     Raises:
         InvalidValueError: The line is no JSON or no event.
@@ -82,7 +88,7 @@ def event_of_line(line: bytes) -> events.RunEvent:
         record = json.loads(line)
     except ValueError as error:
         raise InvalidValueError("the line is no JSON") from error
-    return event_from_dict(record)
+    return event_from_dict(record, kinds=kinds)
 
 
 def trial_to_dict(trial: Trial) -> dict[str, Any]:

@@ -1,0 +1,206 @@
+"""One attempt at a task in one slot: run the command, commit what it changed, check the scope, verify."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from attrs import define, frozen
+
+from arboretum.engine.leases import LEASE_VARIABLE
+from arboretum.engine.model import CommandSpec
+from arboretum.engine.pool import Lease
+from arboretum.engine.trial import tail_of
+from arboretum.errors import GitOperationError, NothingToCommitError
+from arboretum.orchestration.board import branch_of
+from arboretum.orchestration.events import TaskOutput
+from arboretum.orchestration.merge import work_message
+from arboretum.orchestration.states import TaskState
+from arboretum.orchestration.tasks import Task, TaskPlan, fill
+from arboretum.orchestration.threads import Threads
+from arboretum.process.model import CommandRequest, CommandResult, OutputLine, StreamName
+from arboretum.values import Oid
+
+if TYPE_CHECKING:
+    from arboretum.engine.events import RunEvent
+    from arboretum.repository import Repository
+
+
+@frozen(kw_only=True)
+class AttemptResult:
+    """How one attempt ended; the fields are those of `arboretum.orchestration.events.TaskEnded`."""
+
+    state: TaskState
+    message: str = ""
+    duration: float = 0.0
+    commit: Oid | None = None
+    changed: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    output_tail: str = ""
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether another attempt can have another end."""
+        return self.state in {TaskState.FAILED, TaskState.TIMED_OUT}
+
+
+@define(eq=False)
+class Attempt:
+    """Carries out one attempt.
+
+    Args:
+        task: The task.
+        plan: Its plan.
+        number: 1 for the first attempt.
+        lease: The slot; it is on the task's branch, at `start`, and clean.
+        start: The commit that the work starts from.
+        run: The id of the run.
+        repository: The repository.
+        threads: What blocks goes there.
+        output_dir: The folder for the whole output.
+        tell: Told of each line of output, from another thread.
+    """
+
+    task: Task
+    plan: TaskPlan
+    number: int
+    lease: Lease
+    start: Oid
+    run: str
+    repository: Repository
+    threads: Threads
+    output_dir: str
+    tell: Callable[[RunEvent], None]
+
+    async def carry_out(self) -> AttemptResult:
+        """Run the command, commit, check and verify.
+
+        Raises:
+            PoolError: Something else than the task failed.
+        """
+        begun = time.monotonic()
+        command = fill(self.task.command, self._values())
+        result = await self._run(command, self.task.timeout, self.output_dir)
+        if not result.success:
+            return self._failed("its command", result, begun)
+        try:
+            commit, changed = await self.threads(self._commit)
+        except GitOperationError as error:
+            return AttemptResult(
+                state=TaskState.FAILED, message=f"its work cannot be committed: {error.message}",
+                duration=time.monotonic() - begun, output_tail=tail_of(result),
+            )  # fmt: skip
+        outside = self.task.allowed.outside(changed)
+        if not outside and changed and self.task.verify is not None:
+            checked = await self._run(fill(self.task.verify, self._values()), self.plan.verify_timeout, None)
+            if not checked.success:
+                return self._failed("its verify command", checked, begun, commit=commit, changed=changed)
+        return self._ended(result, begun, commit, changed, outside)
+
+    def _ended(
+        self, result: CommandResult, begun: float, commit: Oid, changed: tuple[str, ...], outside: tuple[str, ...]
+    ) -> AttemptResult:
+        message, state = "", TaskState.FINISHED if changed else TaskState.UNCHANGED
+        if outside:
+            state = TaskState.OUT_OF_SCOPE
+            named = ", ".join(outside[:5]) + (f" and {len(outside) - 5} more" if len(outside) > 5 else "")
+            message = f"it changed {named}, outside its scope ({self.task.allowed})"
+        return AttemptResult(
+            state=state,
+            message=message,
+            duration=time.monotonic() - begun,
+            commit=commit,
+            changed=changed,
+            files=outside,
+            output_tail=tail_of(result),
+        )
+
+    def _failed(
+        self,
+        what: str,
+        result: CommandResult,
+        begun: float,
+        *,
+        commit: Oid | None = None,
+        changed: tuple[str, ...] = (),
+    ) -> AttemptResult:
+        limit = f" after {self.task.timeout:g} s" if self.task.timeout and commit is None else ""
+        why = f"timed out{limit}" if result.timed_out else result.error_message or f"exit code {result.exit_code}"
+        return AttemptResult(
+            state=TaskState.TIMED_OUT if result.timed_out else TaskState.FAILED,
+            message=f"{what} `{result.command}` failed: {why}" if not result.timed_out else f"{what} {why}",
+            duration=time.monotonic() - begun,
+            commit=commit,
+            changed=changed,
+            output_tail=tail_of(result),
+        )
+
+    # --- git ---
+
+    def _commit(self) -> tuple[Oid, tuple[str, ...]]:
+        """Commit what is not committed yet; a program that commits by itself is as welcome.
+
+        Returns:
+            The commit that holds the work, and the paths that differ from the start.
+        """
+        backend, path = self.repository.backend, self.lease.path
+        if backend.status(path):
+            backend.stage(path, (".",))
+            with contextlib.suppress(NothingToCommitError):  # a line end, say, that a filter mends
+                backend.commit(path, work_message(self.task, self.run, self.number))
+        head = backend.head(path).oid
+        if head is None:
+            raise GitOperationError("its worktree stands on a branch without commits", operation="head")
+        if head == self.start:
+            return head, ()
+        entries = backend.diff_trees(self.start, head, renames=False)
+        return head, tuple(entry.path for entry in entries)
+
+    # --- the command ---
+
+    async def _run(self, command: CommandSpec, timeout: float | None, output_dir: str | None) -> CommandResult:
+        request = CommandRequest(
+            argv=command.argv,
+            shell=command.shell,
+            cwd=self.lease.path,
+            env=self._environment(),
+            timeout=timeout,
+            grace=self.plan.grace,
+            output_dir=output_dir,
+        )
+        return await self.repository.runner.run_async(request, on_line=self._listener())
+
+    def _listener(self) -> OutputLine:
+        def listen(stream: StreamName, line: str) -> None:
+            self.tell(TaskOutput(run=self.run, task=self.task.id, attempt=self.number, stream=stream, line=line))
+
+        return listen
+
+    def _environment(self) -> Mapping[str, str | None]:
+        return {
+            "PWD": self.lease.path,
+            **self.task.env,
+            "ARBORETUM_RUN": self.run,
+            "ARBORETUM_TASK": self.task.id,
+            "ARBORETUM_ATTEMPT": str(self.number),
+            "ARBORETUM_SLOT": self.lease.slot.name,
+            LEASE_VARIABLE: self.lease.id,
+        }
+
+    def _values(self) -> Mapping[str, str]:
+        task = self.task
+        return {
+            "id": task.id,
+            "prompt": task.prompt or task.description,
+            "description": task.description,
+            "worktree": self.lease.path,
+            "branch": branch_of(self.run, task.id),
+            "base": self.start,
+            "scope": ", ".join(task.allowed.texts),
+            "attempt": str(self.number),
+            "run": self.run,
+            "root": os.fspath(self.repository.path),
+        }
