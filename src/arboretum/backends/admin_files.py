@@ -285,6 +285,7 @@ class AdminFiles:
             if os.path.isfile(source):
                 os.makedirs(os.path.dirname(os.path.join(aside, name)), exist_ok=True)
                 shutil.copyfile(source, os.path.join(aside, name))
+        _drop_place(os.path.join(aside, "config.worktree"))
 
     def _clear_claim(self, path: str, *, force: bool) -> None:
         """Refuse a path that is taken; with `force` forget the record of a missing worktree there."""
@@ -532,6 +533,21 @@ def _in_progress(git_dir: str) -> set[str]:
     texts = (_read(os.path.join(git_dir, name)) for name in _BRANCH_IN_PROGRESS)
     names = [text.strip() for text in texts if text]
     return {name if name.startswith("refs/") else f"refs/heads/{name}" for name in names}
+
+
+def _drop_place(path: str) -> None:
+    """Take out of a copied configuration what says where the main worktree's files are: core.bare and core.worktree."""
+    text = _read(path)
+    if text is None:
+        return
+    kept, section = [], ""
+    for line in text.splitlines(keepends=True):
+        if line.lstrip().startswith("["):
+            section = line.strip().lower()
+        if section == "[core]" and re.match(r"\s*(?:bare|worktree)\s*(?:=|$)", line, re.IGNORECASE):
+            continue
+        kept.append(line)
+    _write(path, "".join(kept))
 
 
 def _make_folder(path: str) -> list[str]:

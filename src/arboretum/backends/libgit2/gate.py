@@ -59,10 +59,11 @@ def refuse_sparse(repository: pygit2.Repository, operation: str) -> None:
         raise refusal(operation, "it is a sparse checkout (core.sparseCheckout)")
 
 
-def refuse_promised(repository: pygit2.Repository, operation: str) -> None:
+def refuse_promised(common_dir: str, operation: str) -> None:
     """Refuse what may need objects that a partial clone has not fetched: libgit2 does not fetch them."""
-    if list(repository.config.get_multivar("extensions.partialClone")):
-        raise refusal(operation, "it is a partial clone (extensions.partialClone)")
+    packs = os.path.join(common_dir, "objects", "pack")
+    if os.path.isdir(packs) and any(name.endswith(".promisor") for name in os.listdir(packs)):
+        raise refusal(operation, "it is a partial clone, and libgit2 does not fetch what is missing")
 
 
 def refuse_filters(

@@ -13,7 +13,7 @@ import pygit2
 from pygit2.enums import DiffOption, ObjectType, SortMode
 
 from arboretum.backends.identity import plain
-from arboretum.backends.libgit2 import history, merging
+from arboretum.backends.libgit2 import gate, history, merging
 from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation, translate
 from arboretum.backends.libgit2.modes import mode_of
 from arboretum.backends.libgit2.session import Session
@@ -270,6 +270,7 @@ class Objects(Session):
     @operation
     def diff_text(self, old: Oid | None, new: Oid) -> bytes:
         repository = self.handles.main()
+        gate.refuse_promised(self.handles.layout.common_dir, "diff_text")
         changes = merging.changes_of(self._diff(repository, old, new))
         before, after = ({p: pair[n] for p, pair in changes.items()} for n in (0, 1))
         return make_patch(
@@ -286,6 +287,7 @@ class Objects(Session):
     @operation
     def merge_trees(self, ours: Oid, theirs: Oid, *, base: Oid | None = None) -> MergeOutcome:
         repository = self.handles.main()
+        gate.refuse_promised(self.handles.layout.common_dir, "merge_trees")
         if base is None:
             return merging.merge_commits(repository, self._commit(repository, ours), self._commit(repository, theirs))
         trees = [pygit2_tree(repository, oid) for oid in (base, ours, theirs)]

@@ -83,7 +83,7 @@ class Files(Worktrees):
         attributes = gate.tree_attributes(repository, tree) if tree is not None else ()
         gate.refuse_filters(repository, self.handles.layout.common_dir, name, attributes)
         if tree is not None:
-            gate.refuse_promised(repository, name)
+            gate.refuse_promised(self.handles.layout.common_dir, name)
         return repository
 
     @operation

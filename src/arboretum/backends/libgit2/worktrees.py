@@ -66,11 +66,10 @@ class Worktrees(Objects):
         oid = self._start(repository, spec)
         if spec.checkout and oid is not None:
             gate.refuse_sparse(repository, "add_worktree")
-            gate.refuse_promised(repository, "add_worktree")
+            gate.refuse_promised(common_dir, "add_worktree")
             attributes = gate.tree_attributes(repository, pygit2_tree(repository, oid))
             gate.refuse_filters(repository, common_dir, "add_worktree", attributes)
         record = self.admin().add(spec)
-        self._unplace(repository, record)
         if spec.checkout and oid is not None:
             self._populate(record, oid)
         return self._info(record)
@@ -91,17 +90,6 @@ class Worktrees(Objects):
         if repository.get(oid) is None:
             raise ObjectMissingError(f"{branch} names {oid}, which is not in this repository")
         return Oid(oid)
-
-    @staticmethod
-    def _unplace(repository: pygit2.Repository, record: AdminRecord) -> None:
-        """Take out of the copied ``config.worktree`` what says where the main worktree's files are, as git does."""
-        path = os.path.join(record.folder, "config.worktree")
-        if not (read_flag(repository, "extensions.worktreeConfig") and os.path.isfile(path)):
-            return
-        config = pygit2.Config(path)
-        for key in ("core.bare", "core.worktree"):
-            if list(config.get_multivar(key)):
-                config.delete_multivar(key, ".*")
 
     def _populate(self, record: AdminRecord, oid: Oid) -> None:
         """Write the files, outside the lock; after a failure neither folder nor record is left."""
