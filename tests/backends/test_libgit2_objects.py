@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from arboretum.backends.libgit2 import Pygit2Backend
@@ -74,6 +74,18 @@ def test_a_log_has_the_commits_of_git_log_in_its_order(scratch, graph, picks, op
     assert [c.oid for c in backend.log(paths)] == builder.git("rev-list", *flags, *tips, "--", "a").split()
 
 
+def is_accidental(base: dict, ours: dict, theirs: dict) -> bool:
+    """Whether git's answer hangs on the order in which it comes by the files, and differs between its versions.
+
+    So it is where both sides add the same file (git then takes our side's, whatever was renamed to it), and
+    where a side has one content under two new (or two old) names, either of which may pass for the renamed file.
+    """
+    added = [{path: side[path] for path in side.keys() - base.keys()} for side in (ours, theirs)]
+    alike = any(added[1].get(path) == file for path, file in added[0].items())
+    gone = [{path: base[path] for path in base.keys() - side.keys()} for side in (ours, theirs)]
+    return alike or any(len({file.data for file in some.values()}) < len(some) for some in (*added, *gone))
+
+
 @LAW
 @given(data=st.data())
 def test_a_merge_in_memory_comes_out_as_git_merge_tree(scratch, data):
@@ -81,6 +93,7 @@ def test_a_merge_in_memory_comes_out_as_git_merge_tree(scratch, data):
     builder, backend = scratch
     base = data.draw(file_trees(ugly=False))
     ours, theirs = data.draw(edited_trees(base)), data.draw(edited_trees(base))
+    assume(not is_accidental(base, ours, theirs))
     root = commit(backend, store(backend, base), [])
     tips = [commit(backend, store(backend, tree), [root]) for tree in (ours, theirs)]
     done = subprocess.run(

@@ -12,7 +12,7 @@ from typing import Protocol
 from attrs import define, field
 
 from arboretum.backends.memory import graph
-from arboretum.backends.memory.lines import merge_lines
+from arboretum.backends.memory.lines import is_binary, merge_lines
 from arboretum.backends.memory.objects import Entry, ObjectStore, Snapshot, path_key
 from arboretum.backends.memory.renames import find_renames
 from arboretum.values import FileMode, MergeOutcome, Oid
@@ -61,9 +61,9 @@ class TreeMerge:
             elif here is not None and here == there:
                 self._rename(base, here, old)
             elif here is not None:
-                self._follow(base, theirs, old, here, self.ours)
+                self._follow(base, theirs, old, here, ours)
             elif there is not None:
-                self._follow(base, ours, old, there, self.theirs)
+                self._follow(base, ours, old, there, theirs)
         return base, ours, theirs
 
     def _renames(self, side: Snapshot, other: Snapshot) -> dict[str, str]:
@@ -83,9 +83,10 @@ class TreeMerge:
             if self.base[old] != renamer[new] or new not in other:
                 self.conflicts.add(new)  # renamed here, deleted there
             return
-        if new in other:
-            if other[new] != renamer[new] or other[old] != self.base[old]:
-                self.conflicts.add(new)  # renamed here, added there
+        if new in other:  # renamed here, added there: what came of the file, against what was added
+            entry = self._merge_entries(new, base.pop(old, None), renamer[new], other.pop(old))
+            assert entry is not None  # both sides have it
+            renamer[new] = entry
             return
         if (other[old][0] in _PLAIN) != (renamer[new][0] in _PLAIN):
             self.conflicts.add(new)  # renamed here, made another kind of file there
@@ -101,14 +102,14 @@ class TreeMerge:
             base[new] = entry
 
     def _merge_path(self, path: str, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> None:
-        if theirs in (ours, base):
-            result = ours
-        elif ours == base:
-            result = theirs
-        else:
-            result = self._merge_both(path, base, ours, theirs)
+        result = self._merge_entries(path, base, ours, theirs)
         if result is not None:
             self.merged[path] = result
+
+    def _merge_entries(self, path: str, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> Entry | None:
+        if theirs in (ours, base):
+            return ours
+        return theirs if ours == base else self._merge_both(path, base, ours, theirs)
 
     def _merge_both(self, path: str, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> Entry | None:
         """Both sides changed the path, and differently."""
@@ -123,9 +124,10 @@ class TreeMerge:
             mode = theirs[0]
         elif base is None and ours[0] != theirs[0]:
             self.conflicts.add(path)
-        blob = self.store.blob
-        merged = merge_lines(blob(base[1]) if base else b"", blob(ours[1]), blob(theirs[1]))
-        if merged.conflict:
+        before, mine, yours = (self.store.blob(entry[1]) if entry else b"" for entry in (base, ours, theirs))
+        merged = merge_lines(before, mine, yours)
+        # Without a base there is nothing that one binary side could have left as it was.
+        if merged.conflict or (base is None and (is_binary(mine) or is_binary(yours))):
             self.conflicts.add(path)
         return mode, self.store.put_blob(merged.data)
 
