@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -112,6 +113,7 @@ class WorktreePool:
     _reset: SlotReset
     _step: Step
     _distances: dict[tuple[Oid, Oid], int] = field(factory=dict)
+    _mutex: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     @classmethod
     def open(
@@ -393,11 +395,12 @@ class WorktreePool:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self._step("pool.lock")
-        lock = wait_for_lock(self._files.pool_lock, timeout=_LOCK_SECONDS)
-        try:
-            yield
-        finally:
-            lock.release()
+        with self._mutex:  # threads queue here, without polling; the kernel's lock is for other processes
+            lock = wait_for_lock(self._files.pool_lock, timeout=_LOCK_SECONDS)
+            try:
+                yield
+            finally:
+                lock.release()
 
     def _change(self, lease: Lease, state: SlotState, /, **changes: Any) -> None:
         previous = lease.slot.state

@@ -125,6 +125,10 @@ class Want:
     setup: str = ""
 
 
+#: In a worktree of fewer files it hardly matters which slot is the nearest.
+MANY_FILES: Final = 2_000
+
+
 def recovered(slot: Slot) -> Slot:
     """The record of a slot whose owner has died: dirty if it was in somebody's hands, else as it was."""
     return slot.to(SlotState.DIRTY, strays=slot.lease) if slot.state in HELD else slot
@@ -140,7 +144,9 @@ def in_order_of_fitness(slots: Iterable[Slot], want: Want, distance: Distance) -
     guess = distance if len(usable) > 1 else lambda _one, _two: 1
 
     def misfit(slot: Slot) -> tuple[object, ...]:
-        changes = guess(slot.commit, want.commit) if slot.commit not in {None, want.commit} and slot.commit else 0
+        # A look at what differs starts a git; below so many files that costs more than the better choice saves.
+        asks = slot.files >= MANY_FILES and slot.state not in HELD and slot.commit != want.commit
+        changes = guess(slot.commit, want.commit) if asks and slot.commit else 0
         return (
             bool(want.setup) and slot.setup != want.setup,
             slot.commit != want.commit,
