@@ -81,7 +81,8 @@ def write_value(common_dir: str, key: str, value: str | None) -> None:
     if value is not None and "\x00" in value:
         raise ConfigKeyError(f"the value of {key} has a NUL")
     file = pygit2.Config(os.path.join(common_dir, "config"))
-    if value is not None:
-        file.set_multivar(check_key(key), ".*", value)
-    elif list(file.get_multivar(check_key(key))):
+    present = len(list(file.get_multivar(check_key(key))))
+    if present > 1 or (present and value is None):
         file.delete_multivar(key, ".*")
+    if value is not None:
+        file[key] = value  # set_multivar, which would do both, does not escape quotation marks

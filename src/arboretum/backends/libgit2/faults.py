@@ -49,7 +49,7 @@ _TABLE: Final = (
     _row(r"lock(ed)? file '.*(/refs/|/packed-refs|HEAD)", errors.RefLockedError, _BUSY_HINT),
     _row("failed to lock file|index is locked|is locked", errors.RepositoryBusyError, _BUSY_HINT),
     _row("old reference value does not match", errors.RefChangedError),
-    _row("reference with that name already exists|collides with existing", errors.RefExistsError),
+    _row("with that name already exists|collides with existing|refs beneath that folder", errors.RefExistsError),
     _row("could not remove directory .*/refs/|failed to create directory .*/refs/", errors.RefExistsError),
     _row("already checked out", errors.BranchCheckedOutError),
     _row("object not found|target oid for the reference|odb: cannot read", errors.ObjectMissingError),

@@ -80,6 +80,9 @@ def layout_of(repository: pygit2.Repository) -> Layout:
     return Layout(git_dir, common, None if workdir is None else os.path.realpath(workdir))
 
 
+_Stamp = tuple[int, int, int] | None
+
+
 @frozen
 class _Handle:
     """A handle, and what the configuration looked like when it was opened.
@@ -89,24 +92,31 @@ class _Handle:
     """
 
     repository: pygit2.Repository
-    config: str
-    stamp: tuple[int, int, int]
+    watched: tuple[str, str]
+    stamps: tuple[_Stamp, _Stamp]
 
     @classmethod
     def of(cls, repository: pygit2.Repository, common_dir: str) -> _Handle:
-        config = os.path.join(common_dir, "config")
-        return cls(repository, config, _stamp(config))
+        """The handle as it is now."""
+        # A linked worktree's ``commondir`` is written once: another one means another worktree of the same name.
+        git_dir = repository.path.rstrip("/")
+        mark = "HEAD" if os.path.realpath(git_dir) == common_dir else "commondir"
+        watched = (os.path.join(common_dir, "config"), os.path.join(git_dir, mark))
+        return cls(repository, watched, (_stamp(watched[0]), _stamp(watched[1])))
 
     def is_current(self) -> bool:
         """Whether its git directory is still there, with the configuration that it was opened with."""
-        return _stamp(self.config) == self.stamp and os.path.exists(os.path.join(self.repository.path, "HEAD"))
+        config, mark = (_stamp(path) for path in self.watched)
+        if mark is None or config != self.stamps[0]:
+            return False
+        return mark == self.stamps[1] or self.watched[1].endswith("/HEAD")
 
 
-def _stamp(path: str) -> tuple[int, int, int]:
+def _stamp(path: str) -> _Stamp:
     try:
         found = os.stat(path)
     except OSError:
-        return (0, 0, 0)
+        return None
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 

@@ -45,11 +45,27 @@ def clone_into(url: str, path: str, *, bare: bool) -> None:
     try:
         with translated("clone", subject=url, otherwise=RemoteError):
             os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-            pygit2.clone_repository(source, path, bare=bare)
+            if bare:
+                _mirror_branches(source, path)
+            else:
+                pygit2.clone_repository(source, path)
     except BaseException:
         if not was_there:
             shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+def _mirror_branches(url: str, path: str) -> None:
+    """Clone without files: branches and tags under their own names, as git has them, and not as a remote's."""
+    repository = pygit2.init_repository(path, bare=True)
+    repository.config["remote.origin.url"] = url
+    remote = repository.remotes.create_anonymous(url)
+    head = next((head for head in remote.list_heads() if head.name == "HEAD"), None)
+    remote.fetch(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
+    if head is not None and head.symref_target:
+        repository.create_reference_symbolic("HEAD", head.symref_target, True)
+    elif head is not None:
+        repository.create_reference_direct("HEAD", head.oid, True)
 
 
 class Network(Session):
@@ -64,7 +80,20 @@ class Network(Session):
                 raise InvalidValueError(f"{refspec!r} is not a refspec")
         with translated("fetch", subject=remote, otherwise=RemoteError):
             source = self._remote(repository, remote)
+            self._refuse_absent(source, refspecs)
             source.fetch(list(refspecs) or None, prune=FetchPrune.PRUNE if prune else FetchPrune.NO_PRUNE)
+
+    @staticmethod
+    def _refuse_absent(source: pygit2.Remote, refspecs: Sequence[str]) -> None:
+        """Raise RemoteError when the remote lacks a ref that is asked for by name: libgit2 passes over it."""
+        wanted = [refspec.lstrip("+").partition(":")[0] for refspec in refspecs]
+        named = [name for name in wanted if name and "*" not in name and not re.fullmatch(r"[0-9a-f]{40}", name)]
+        if not named:
+            return
+        there = {head.name for head in source.list_heads()}
+        for name in named:
+            if there.isdisjoint((name, *(f"refs/{kind}{name}" for kind in ("", "tags/", "heads/", "remotes/")))):
+                raise RemoteError(f"the remote has no ref {name}")
 
     @staticmethod
     def _remote(repository: pygit2.Repository, remote: str) -> pygit2.Remote:

@@ -186,8 +186,15 @@ def _changes_below(repository: pygit2.Repository, path: str) -> Iterator[tuple[s
             continue
         if flags & (UNSTAGED | FileStatus.CONFLICTED):
             name = changed.rstrip("/")
-            found.append((name, not os.path.lexists(os.path.join(files_of(repository), name))))
+            found.append((name, _is_gone(os.path.join(files_of(repository), name))))
     return iter(sorted(found, key=lambda item: not item[1]))
+
+
+def _is_gone(path: str) -> bool:
+    """Whether there is no file (or repository of its own) at `path`; a plain folder may have taken its place."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return not os.path.lexists(path)
+    return not os.path.lexists(os.path.join(path, ".git"))
 
 
 def _knows(index: pygit2.Index, path: str) -> bool:

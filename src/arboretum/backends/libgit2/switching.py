@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import pygit2
@@ -34,8 +34,39 @@ def write_tree_files(
     repository: pygit2.Repository, tree: pygit2.Tree, strategy: CheckoutStrategy, paths: list[str] | None = None
 ) -> None:
     """Write the files of `tree` (or those at `paths`) to the worktree."""
+    # SAFE refuses what is not in a commit, links too; FORCE would write through them.
+    if strategy & CheckoutStrategy.FORCE:
+        unlink_folders(repository, tree, paths)
     names = None if paths is None else [_BytesPath(path) for path in paths]
     repository.checkout_tree(tree, strategy=strategy, paths=names)  # type: ignore[no-untyped-call]
+
+
+def unlink_folders(repository: pygit2.Repository, tree: pygit2.Tree, paths: Iterable[str] | None = None) -> None:
+    """Remove symbolic links where folders are to be: libgit2 would write through them, wherever they lead."""
+    root = files_of(repository)
+    for folder in _folders_of(tree) if paths is None else _folders_above(paths):
+        if os.path.islink(os.path.join(root, folder)):
+            os.unlink(os.path.join(root, folder))
+
+
+def links_in_the_way(repository: pygit2.Repository, tree: pygit2.Tree, index: pygit2.Index) -> list[str]:
+    """The symbolic links of no commit that are where `tree` has folders."""
+    root = files_of(repository)
+    return [path for path in _folders_of(tree) if os.path.islink(os.path.join(root, path)) and path not in index]
+
+
+def _folders_above(paths: Iterable[str]) -> list[str]:
+    """The folders that the paths lie in, the outer ones first."""
+    return sorted({parent for path in paths for parent in parents_of(path)}, key=len)
+
+
+def _folders_of(tree: pygit2.Tree, prefix: str = "") -> Iterator[str]:
+    """All folders of a tree, the outer ones first."""
+    for entry in tree:
+        if isinstance(entry, pygit2.Tree):
+            path = prefix + os.fsdecode(entry.raw_name or b"")
+            yield path
+            yield from _folders_of(entry, f"{path}/")
 
 
 def overwritten(repository: pygit2.Repository, changes: tuple[DiffEntry, ...]) -> list[str]:

@@ -31,9 +31,11 @@ from arboretum.backends.libgit2.survey import survey
 from arboretum.backends.libgit2.switching import (
     OVERWRITE,
     clean_files,
+    links_in_the_way,
     overwritten,
     remove_file,
     require_files,
+    unlink_folders,
     write_changes,
     write_tree_files,
 )
@@ -152,7 +154,9 @@ class Files(Worktrees):
         if branch is not None and branch != head.branch:
             self._refuse_taken(branch, repository)
         if not force:
-            refuse_conflicts(fresh_index(repository), "checkout")
+            index = fresh_index(repository)
+            refuse_conflicts(index, "checkout")
+            _refuse_lost("checkout", links_in_the_way(repository, commit.tree, index))
         strategy = CheckoutStrategy.FORCE if force else CheckoutStrategy.SAFE
         self._write_tree_to_files(repository, commit, strategy)
         sign_reflogs(repository)
@@ -200,6 +204,8 @@ class Files(Worktrees):
         before = head_of(repository)
         if mode is not ResetMode.SOFT:
             fresh_index(repository)
+        if mode is ResetMode.HARD:
+            unlink_folders(repository, commit.tree)
         sign_reflogs(repository)
         repository.reset(commit.id, _RESET[mode])
         if before.oid is not None:
@@ -285,7 +291,7 @@ class Files(Worktrees):
         changes = diff_entries(
             repository, ours.diff_to_tree(merged, flags=DiffOption.INCLUDE_TYPECHANGE), renames=False
         )
-        _refuse_overwriting(repository, "cherry_pick", changes)
+        _refuse_lost("cherry_pick", overwritten(repository, changes))
         value = self.read_commit(commit)
         made = self.write_commit(
             tree=outcome.tree,
@@ -299,8 +305,8 @@ class Files(Worktrees):
         return made
 
 
-def _refuse_overwriting(repository: pygit2.Repository, name: str, changes: tuple) -> None:  # type: ignore[type-arg]
-    lost = overwritten(repository, changes)
+def _refuse_lost(name: str, lost: list[str]) -> None:
+    """Raise DirtyWorktreeError when something would be lost."""
     if lost:
         raise DirtyWorktreeError(
             f"{name} would overwrite local changes: {', '.join(lost)}", hint="commit or stash them first"
