@@ -9,6 +9,7 @@ from arboretum.process.model import (
     StreamName,
 )
 from arboretum.process.runner import RunningCommand, SubprocessRunner
+from arboretum.process.suspension import stopping_with_the_terminal
 
 __all__ = [
     "CommandRequest",
@@ -19,4 +20,5 @@ __all__ = [
     "RunningCommand",
     "StreamName",
     "SubprocessRunner",
+    "stopping_with_the_terminal",
 ]

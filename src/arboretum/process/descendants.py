@@ -1,16 +1,19 @@
 """Which processes descend from a command, wherever they have gone.
 
 A process group holds those that stayed in it. Those that called ``setsid`` or forked twice have left it, so
-three marks are used, each of which a process keeps through fork and exec:
+these marks are used, each of which a process keeps through fork and exec:
 
 - **Adoption.** While a command runs, this process is a *subreaper* (Linux, ``prctl(2)``): the kernel gives it
   every orphan among its descendants. One read of ``/proc/self/task/PID/children`` then shows, for the price of
   a system call, whether anything of an ended command is left, and what is killed can be reaped.
 - **A tag in the environment** says whose orphan it is, when several commands run at once. It nests, so that
   the descendants of a killed runner are known to the runner above it.
-- **A tag among the resource limits** says the same of a process that has cleared its environment: the soft
-  limit of RLIMIT_RTTIME is set to a number of the command's own, about 146,000 years of uninterrupted
-  real-time scheduling, which limits nothing.
+- **A tag among the resource limits** says the same of a process that has cleared its environment, or ended:
+  the soft limit of RLIMIT_RTTIME is set to a number of the command's own, about 146,000 years of uninterrupted
+  real-time scheduling, which limits nothing. It is set from outside, a moment after the start (a tenth of a
+  millisecond; more when the interpreter is busy), so a process has to leave its session *and* clear its
+  environment within that moment to get away.
+- **The session**, for those that stayed in it.
 
 Where a system has no subreapers (macOS), all processes of the user are searched for the tag in the environment.
 All this belongs to the operating system's process, not to an object: hence the one instance `DESCENDANTS`.
@@ -28,16 +31,28 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
 from attrs import define, field, frozen
 
+from arboretum.process.environment import TAG_VARIABLE
 from arboretum.process.guard import Guard
-from arboretum.process.sweep import LIMIT_BASE, LIMIT_COUNTER_BITS, all_pids, carries, has_ended
+from arboretum.process.sweep import (
+    LIMIT_BASE,
+    LIMIT_COUNTER_BITS,
+    all_pids,
+    carries,
+    environment,
+    has_ended,
+    rt_limit,
+)
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _CHILDREN_READ: Final = 64 * 1024
+_LOOKS: Final = 5  # at a process without an environment, before it is believed to have none
+_EXEC: Final = 0.0005  # seconds between two of them
 
 
 @frozen
@@ -47,17 +62,35 @@ class Tag:
     text: str
     number: int
 
-    def is_on(self, pid: int) -> bool:
-        """Whether the process carries this mark."""
-        return carries(pid, f":{self.text}:".encode(), range(self.number, self.number + 1))
-
-    def put_on(self, pid: int, *, late: bool) -> None:
-        """Mark a process that has just been started; when that was `late`, the children, too, that it may have made."""
+    def put_on(self, pid: int, *, late: bool = False) -> None:
+        """Mark a process, and when that comes `late`, the children, too, that it may have made."""
         if sys.platform == "linux":
             with contextlib.suppress(OSError, ValueError):  # gone already, or not allowed
                 resource.prlimit(pid, resource.RLIMIT_RTTIME, (self.number, _hard_limit()))
                 for child in _children_of_thread(pid) if late else ():
                     self.put_on(child, late=True)
+
+    def is_on(self, pid: int, leader: int) -> bool | None:
+        """Whether a process descends from the command whose leader, not yet reaped, is `leader`.
+
+        Returns:
+            None when it descends from no command at all, and never will.
+        """
+        limit, needle = rt_limit(pid), f":{self.text}:".encode()
+        if limit == self.number or _session(pid) == leader:
+            return True
+        if limit >= LIMIT_BASE:  # another command's; or that of a runner below this one
+            return needle in environment(pid)
+        for _ in range(_LOOKS):
+            if found := environment(pid):
+                if needle in found:
+                    self.put_on(pid)  # it shall be known when it has ended, too
+                    return True
+                return None if TAG_VARIABLE not in found else False
+            if has_ended(pid):
+                break
+            time.sleep(_EXEC)  # a program that is just being executed has no environment
+        return False
 
 
 @define(eq=False)
@@ -72,6 +105,9 @@ class Descendants:
     _running: int = field(default=0, init=False)
     _children: int = field(default=-1, init=False)
     _devnull: int = field(default=-1, init=False)
+    _strangers: set[int] = field(factory=set, init=False)
+    #: Held while a command is started and marked: the fewer at once, the sooner each gets its mark.
+    starting: threading.Lock = field(init=False)
     _guard: Guard | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -88,12 +124,13 @@ class Descendants:
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
         self._running, self._children, self._guard, self.adopts = 0, -1, None, None
+        self._strangers = set()
+        self.starting = threading.Lock()
 
     def new_tag(self) -> Tag:
         """A tag that no other command has."""
         number = next(self._counter)
-        base = LIMIT_BASE | int(self._token, 16) << LIMIT_COUNTER_BITS
-        return Tag(f"{self._token}.{number}", base | number % (1 << LIMIT_COUNTER_BITS))
+        return Tag(f"{self._token}.{number}", self._first_number() | number % (1 << LIMIT_COUNTER_BITS))
 
     def watch(self) -> None:
         """Have a guard from now on, should this process be killed."""
@@ -130,15 +167,39 @@ class Descendants:
         the leader has ended. Without, all descendants are listed.
         """
         if not self.adopts:
-            return [pid for pid in all_pids() if pid != leader and tag.is_on(pid) and not has_ended(pid)]
+            return [
+                pid
+                for pid in all_pids()
+                if pid not in (leader, os.getpid()) and tag.is_on(pid, leader) and not has_ended(pid)
+            ]
         with self._lock:  # one at a time: the kernel's list may skip an entry while another one is reaped
             found = self._children_of(self._children)
-            own = (leader, self._guard.pid if self._guard else None)
-            return [pid for pid in found if pid not in own and tag.is_on(pid) and not _reap(pid)]
+            self._strangers.intersection_update(found)
+            return [pid for pid in found if self._is_orphan(pid, tag, leader)]
+
+    def _is_orphan(self, pid: int, tag: Tag, leader: int) -> bool:
+        if pid == leader or pid in self._strangers or (self._guard is not None and pid == self._guard.pid):
+            return False
+        answer = tag.is_on(pid, leader)
+        if answer is None:
+            self._strangers.add(pid)  # a child that somebody else in this process has started; not to be asked again
+        return bool(answer) and not _reap(pid)
+
+    def all(self) -> list[int]:
+        """Every living descendant of every command of this process, found by its tag."""
+        first = self._first_number()
+        needle, numbers = f":{self._token}.".encode(), range(first, first + (1 << LIMIT_COUNTER_BITS))
+        return [
+            pid for pid in all_pids() if pid != os.getpid() and carries(pid, needle, numbers) and not has_ended(pid)
+        ]
+
+    def _first_number(self) -> int:
+        return LIMIT_BASE | int(self._token, 16) << LIMIT_COUNTER_BITS
 
     def started_unseen(self, tag: Tag) -> list[int]:
         """Descendants of a command whose start was interrupted before its process id was known."""
-        return [pid for pid in all_pids() if tag.is_on(pid) and not _reap(pid)]
+        needle, numbers = f":{tag.text}:".encode(), range(tag.number, tag.number + 1)
+        return [pid for pid in all_pids() if carries(pid, needle, numbers) and not _reap(pid)]
 
     def _open_children(self) -> bool:
         if self._children < 0:
@@ -199,6 +260,13 @@ def _children_of_thread(pid: int) -> list[int]:
 @functools.cache
 def _hard_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_RTTIME)[1]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
 
 
 def _set_subreaper(on: bool) -> bool:

@@ -53,6 +53,7 @@ _SUSPENDED: Final = 1.0  # seconds that a sleep must overrun by to count as a su
 _LOOK_AGAIN: Final = 0.005  # seconds between two looks for descendants that are about to end
 _PROMPT: Final = 0.0005  # seconds in which a program, once started, has hardly been able to fork
 _SWEEP_TIMEOUT: Final = 5.0  # seconds for the kernel to end what was killed
+_QUIET_LOOKS: Final = 3  # that find nothing, before it is believed: a process that is just executing has no tag
 _WITHOUT_PIDFD: Final = 0.02  # seconds between two looks at a leader where the system has no pidfd
 
 
@@ -116,10 +117,6 @@ class Supervisor:
     def make_stoppable(self) -> None:
         """Prepare for `stop` and `wait_until_started`; to be called before `execute`."""
         self._ready = threading.Event()
-        self._wake = os.pipe()
-        os.set_blocking(self._wake[0], False)
-        os.set_blocking(self._wake[1], False)
-        self._poll.register(self._wake[0], select.POLLIN)
 
     def wait_until_started(self) -> None:
         """From another thread: wait until the command runs, or cannot be started."""
@@ -138,10 +135,8 @@ class Supervisor:
 
     def _start(self) -> SpawnFailure | None:
         for delay in (*BACKOFF, None):
-            before = time.monotonic()
             failure = self._try_to_start()
             if failure is None:
-                self._tag.put_on(self.pid, late=time.monotonic() - before > _PROMPT)
                 self._watch()
                 self._command = self.request.display()
                 return None
@@ -152,13 +147,23 @@ class Supervisor:
         raise AssertionError("the last attempt returns")
 
     def _try_to_start(self) -> SpawnFailure | None:
-        theirs: list[int] = []
         try:
             self._cwd = self._absolute_cwd()
+        except FileNotFoundError:
+            message = "the current folder has been removed; change to one that exists, or name one"
+            return SpawnFailure(EXIT_RUNNER_FAILED, FailureKind.CWD_MISSING, message)
+        theirs: list[int] = []
+        try:
             env = child_environment(
                 self.request, self._tag.text, streaming=self.on_line is not None or self.request.merge_stderr
             )
-            started = start(self.request, self._cwd, env, self._open_pipes(theirs))
+            pipes = self._open_pipes(theirs)
+            with DESCENDANTS.starting:
+                before = time.monotonic()
+                started = start(self.request, self._cwd, env, pipes)
+                if not isinstance(started, SpawnFailure):
+                    self._process, self.pid = started, started.pid
+                    self._tag.put_on(self.pid, late=time.monotonic() - before > _PROMPT)
         except OSError as error:
             return out_of_resources("open pipes", error)
         except (ValueError, TypeError) as error:
@@ -166,22 +171,18 @@ class Supervisor:
         finally:
             for fd in theirs:
                 os.close(fd)
-        if isinstance(started, SpawnFailure):
-            return started
-        self._process, self.pid = started, started.pid
-        return None
+        return started if isinstance(started, SpawnFailure) else None
 
     def _absolute_cwd(self) -> str:
-        """The folder to run in; where this process's own has been removed, a path that says so."""
+        """The folder to run in, by its absolute path, so that a result can say where it ran."""
         cwd = self.request.cwd
         if cwd is not None and (not cwd or cwd.startswith("/")):
             return cwd
-        try:
-            return os.path.join(os.getcwd(), cwd or "").rstrip("/") or "/"
-        except FileNotFoundError:
-            return cwd or "."
+        return os.path.join(os.getcwd(), cwd or "").rstrip("/") or "/"
 
     def _open_pipes(self, theirs: list[int]) -> Pipes:
+        if self._ready is not None and self._wake[0] < 0:
+            self._open_wake()
         if self.request.stdin is None:
             stdin = DESCENDANTS.devnull()
         else:
@@ -190,6 +191,13 @@ class Supervisor:
         stdout = self._open_stream("stdout", theirs)
         stderr = stdout if self.request.merge_stderr else self._open_stream("stderr", theirs)
         return Pipes(stdin, stdout, stderr)
+
+    def _open_wake(self) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        self._poll.register(reading, select.POLLIN)
+        self._wake = reading, writing
 
     def _open_stream(self, name: StreamName, theirs: list[int]) -> int:
         request = self.request
@@ -320,9 +328,12 @@ class Supervisor:
     def _sweep_unseen(self) -> None:
         """The start was interrupted before the process id was known: go by the tag."""
         deadline = time.monotonic() + _SWEEP_TIMEOUT
-        while (left := DESCENDANTS.started_unseen(self._tag)) and time.monotonic() < deadline:
+        quiet = 0
+        while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
+            left = DESCENDANTS.started_unseen(self._tag)
             for pid in left:
                 signal_process(pid, signal.SIGKILL)
+            quiet = 0 if left else quiet + 1
             time.sleep(_LOOK_AGAIN)
 
     # -- reading, writing and waiting
@@ -341,7 +352,7 @@ class Supervisor:
             for fd, _ in ready:
                 self._serve(fd)
             now = time.monotonic()
-            if not ready and now - before > wait + _SUSPENDED:
+            if now - before > wait + _SUSPENDED:
                 # Ctrl-Z, SIGSTOP, a sleeping machine: that time is not the command's.
                 self._paused += now - before - wait
             if not self._exited and now - self._looked >= longest:

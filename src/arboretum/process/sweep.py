@@ -22,7 +22,7 @@ _LONGEST = 10.0  # seconds
 
 def carries(pid: int, needle: bytes, numbers: range) -> bool:
     """Whether a process carries a tag: `needle` in its environment, or one of `numbers` as its limit."""
-    return _limit(pid) in numbers or needle in _environment(pid)
+    return rt_limit(pid) in numbers or needle in environment(pid)
 
 
 def all_pids() -> list[int]:
@@ -68,7 +68,8 @@ def sweep(token: str) -> int:
     return sent
 
 
-def _limit(pid: int) -> int:
+def rt_limit(pid: int) -> int:
+    """The soft limit of real-time scheduling of a process; 0 where it cannot be read."""
     if sys.platform != "linux":
         return 0
     try:
@@ -77,7 +78,8 @@ def _limit(pid: int) -> int:
         return 0
 
 
-def _environment(pid: int) -> bytes:
+def environment(pid: int) -> bytes:
+    """The environment of a process; empty where it cannot be read, also while a program is being executed."""
     if _HAS_PROC:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
