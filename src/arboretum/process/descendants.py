@@ -81,16 +81,11 @@ class Tag:
             return True
         if limit >= LIMIT_BASE:  # another command's; or that of a runner below this one
             return needle in environment(pid)
-        for _ in range(_LOOKS):
-            if found := environment(pid):
-                if needle in found:
-                    self.put_on(pid)  # it shall be known when it has ended, too
-                    return True
-                return None if TAG_VARIABLE not in found else False
-            if has_ended(pid):
-                break
-            time.sleep(_EXEC)  # a program that is just being executed has no environment
-        return False
+        found = environment(pid)
+        if needle in found:
+            self.put_on(pid)  # it shall be known when it has ended, too
+            return True
+        return None if found and TAG_VARIABLE not in found else False
 
 
 @define(eq=False)
@@ -106,6 +101,7 @@ class Descendants:
     _children: int = field(default=-1, init=False)
     _devnull: int = field(default=-1, init=False)
     _strangers: set[int] = field(factory=set, init=False)
+    _unreadable: set[int] = field(factory=set, init=False)
     #: Held while a command is started and marked: the fewer at once, the sooner each gets its mark.
     starting: threading.Lock = field(init=False)
     _guard: Guard | None = field(default=None, init=False)
@@ -124,7 +120,7 @@ class Descendants:
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
         self._running, self._children, self._guard, self.adopts = 0, -1, None, None
-        self._strangers = set()
+        self._strangers, self._unreadable = set(), set()
         self.starting = threading.Lock()
 
     def new_tag(self) -> Tag:
@@ -175,12 +171,21 @@ class Descendants:
         with self._lock:  # one at a time: the kernel's list may skip an entry while another one is reaped
             found = self._children_of(self._children)
             self._strangers.intersection_update(found)
+            self._unreadable.intersection_update(found)
             return [pid for pid in found if self._is_orphan(pid, tag, leader)]
 
     def _is_orphan(self, pid: int, tag: Tag, leader: int) -> bool:
         if pid == leader or pid in self._strangers or (self._guard is not None and pid == self._guard.pid):
             return False
         answer = tag.is_on(pid, leader)
+        if answer is False and pid not in self._unreadable and not environment(pid) and not has_ended(pid):
+            # A program that is just being executed has no environment for a moment; a cleared one stays empty.
+            self._unreadable.add(pid)
+            for _ in range(_LOOKS):
+                time.sleep(_EXEC)
+                if environment(pid):
+                    answer = tag.is_on(pid, leader)
+                    break
         if answer is None:
             self._strangers.add(pid)  # a child that somebody else in this process has started; not to be asked again
         return bool(answer) and not _reap(pid)
