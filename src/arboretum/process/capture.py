@@ -79,8 +79,7 @@ class LineFeed:
     errors: str
     listener: OutputLine | None
     _decoder: codecs.IncrementalDecoder = field(init=False)
-    _pending: list[str] = field(factory=list, init=False)
-    _pending_size: int = field(default=0, init=False)
+    _pending: str = field(default="", init=False)
 
     def __attrs_post_init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(self.errors)
@@ -89,29 +88,27 @@ class LineFeed:
         """Take the next bytes; `final` gives out an unfinished last line, too."""
         if self.listener is None:
             return
-        *lines, rest = self._decoder.decode(data, final).split("\n")
-        for line in lines:
-            self._pending.append(line)
-            self._emit_pending()
-        self._pending.append(rest)
-        self._pending_size += len(rest)
-        if self._pending_size >= MAX_LINE or (final and self._pending_size):
-            self._emit_pending()
+        *lines, self._pending = (self._pending + self._decoder.decode(data, final)).split("\n")
+        self._emit(lines)
+        if len(self._pending) >= MAX_LINE or (final and self._pending):
+            rest, self._pending = self._pending, ""
+            self._emit([rest])
 
-    def _emit_pending(self) -> None:
-        line = "".join(self._pending).removesuffix("\r")
-        self._pending.clear()
-        self._pending_size = 0
-        for start in range(0, len(line) or 1, MAX_LINE):
-            self._emit(line[start : start + MAX_LINE])
-
-    def _emit(self, line: str) -> None:
-        if self.listener is None:
+    def _emit(self, lines: list[str]) -> None:
+        # A command may print millions of short lines: the loop does no more than it must for each.
+        listener, stream = self.listener, self.stream
+        if listener is None:
             return
         try:
-            self.listener(self.stream, line)
+            for line in lines:
+                text = line.removesuffix("\r")
+                if len(text) <= MAX_LINE:
+                    listener(stream, text)
+                else:
+                    for start in range(0, len(text), MAX_LINE):
+                        listener(stream, text[start : start + MAX_LINE])
         except Exception:
-            _log.exception("the listener %r of %s failed and is dropped", self.listener, self.stream)
+            _log.exception("the listener %r of %s failed and is dropped", listener, stream)
             self.listener = None
 
 

@@ -1,0 +1,5 @@
+"""``python -m arboretum``."""
+
+from arboretum.cli import main
+
+main()
