@@ -9,7 +9,7 @@ from arboretum.bootstrap import backend_factory
 from arboretum.testing.maker import BackendMaker
 
 #: The four backends; the in-memory one on a disk in memory, and once more on real folders.
-BACKENDS = ("cli", "gitpython", "memory", "memory-on-disk")
+BACKENDS = ("cli", "gitpython", "pygit2", "memory", "memory-on-disk")
 
 
 def make(name: str, folder: Path) -> BackendMaker:

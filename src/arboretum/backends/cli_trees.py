@@ -181,7 +181,7 @@ class CliTrees(CliRefs):
                     operation="cherry_pick",
                 )
         try:
-            self.command.output("cherry-pick", "--allow-empty", commit, operation="cherry_pick", at=at)
+            self.command.output("cherry-pick", commit, operation="cherry_pick", at=at)
         except GitOperationError:
             self.command.output("cherry-pick", "--abort", operation="cherry_pick", at=at, accept=(0, 128))
             raise
@@ -204,7 +204,7 @@ class CliTrees(CliRefs):
         parents = [head.oid, self._commit_tree(at, index, [head.oid], f"index on {subject}\n")]
         if extra is not None:
             parents.append(self._commit_tree(at, extra, [], f"untracked files on {subject}\n"))
-        return self._commit_tree(at, files, parents, f"On {where}: {message}\n" if message else f"WIP on {subject}\n")
+        return self._commit_tree(at, files, parents, f"On {where}: {message}" if message else f"WIP on {subject}")
 
     def _commit_tree(self, at: tuple[str, str], tree: Oid, parents: Sequence[Oid], message: str) -> Oid:
         links = [option for parent in parents for option in ("-p", parent)]
@@ -218,7 +218,22 @@ class CliTrees(CliRefs):
         """The trees of the index and of the tracked files as they are; the index itself is not touched."""
         with self._index_copy(at) as env:
             index = self._written_tree(env, at=at)
-            self.command.output("add", "--update", operation="stash_create", at=at, env=env)
+            # As git's own stash does it: also a file that was taken out of the index and is still there is kept.
+            changed = self.command.output(
+                "diff-index",
+                "-z",
+                "--name-only",
+                "--no-renames",
+                "HEAD",
+                "--",
+                operation="stash_create",
+                at=at,
+                env=env,
+            )
+            self.command.output(
+                "update-index", "-z", "--add", "--remove", "--stdin", operation="stash_create", at=at, env=env,
+                stdin=changed.stdout,
+            )  # fmt: skip
             return index, self._written_tree(env, at=at)
 
     @contextlib.contextmanager

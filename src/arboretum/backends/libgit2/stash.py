@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 import pygit2
-from pygit2.enums import DiffOption
+from pygit2.enums import DiffOption, FileStatus
 
 from arboretum.backends.libgit2 import gate
 from arboretum.backends.libgit2.faults import operation
@@ -31,7 +31,7 @@ from arboretum.backends.libgit2.staging import (
 from arboretum.backends.libgit2.switching import overwritten, write_changes
 from arboretum.backends.libgit2.working_tree import Files
 from arboretum.errors import ConflictError, IdentityMissingError, RefLockedError, StashNotFoundError, UnbornHeadError
-from arboretum.values import ChangeKind, Oid, Signature, StashEntry
+from arboretum.values import ChangeKind, FileMode, Oid, Signature, StashEntry
 
 _STASH: Final = "refs/stash"
 _LABEL: Final = re.compile(r"(?:WIP on|On) (.+?): ")
@@ -60,7 +60,7 @@ class Stashes(Files):
         parents = [base.oid, self._stash_commit(repository, staged, [base.oid], f"index on {tip}")]
         if new is not None:
             parents.append(self._stash_commit(repository, new, [], f"untracked files on {tip}"))
-        text = f"On {label}{message}" if message else f"WIP on {tip}"
+        text = f"On {label}{message}" if message else f"WIP on {tip.rstrip()}"
         return self._stash_commit(repository, files, parents, text)
 
     def _stash_commit(self, repository: pygit2.Repository, tree: Oid, parents: list[Oid], message: str) -> Oid:
@@ -77,14 +77,13 @@ class Stashes(Files):
         tree.read_tree(pygit2_tree(repository, staged))
         root = files_of(repository)
         for path, flags in repository.status(untracked_files="no").items():
-            if not flags & UNSTAGED:
+            if not flags & (UNSTAGED | FileStatus.INDEX_DELETED):
                 continue
-            if not os.path.lexists(os.path.join(root, path)):
-                if path in tree:
-                    tree.remove(path)
-                continue
-            if not os.path.isdir(os.path.join(root, path)) or os.path.islink(os.path.join(root, path)):
-                tree.add(_entry_of_file(repository, root, path))
+            full = os.path.join(root, path)
+            if os.path.lexists(full) and (not os.path.isdir(full) or os.path.islink(full)):
+                tree.add(_entry_of_file(repository, root, path))  # also one that only the index has lost
+            elif path in tree and int(tree[path].mode) != FileMode.SUBMODULE:
+                tree.remove(path)
         return Oid(str(tree.write_tree(repository)))
 
     @staticmethod
@@ -93,7 +92,7 @@ class Stashes(Files):
         root = files_of(repository)
         tree = pygit2.Index()
         for path, flags in repository.status().items():
-            if flags & pygit2.enums.FileStatus.WT_NEW and not path.endswith("/"):
+            if flags & FileStatus.WT_NEW and not path.endswith("/"):
                 tree.add(_entry_of_file(repository, root, path))
         return Oid(str(tree.write_tree(repository))) if len(tree) else None
 

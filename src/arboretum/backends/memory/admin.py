@@ -35,9 +35,11 @@ class MemoryWorktrees(MemoryWorkingTree):
     def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:
         """See `WorktreeAdmin`."""
         state, path = self.state, self.state.disk.real_path(spec.path)
+        head = self._start(spec)
         self._check_free(path)
         claimed = self._claimed(path, force=spec.force)
-        head = self._start(spec)
+        if isinstance(head, RefName) and not spec.force:
+            self.refuse_in_use(head, None, "add_worktree")
         target = {} if spec.orphan or not spec.checkout else state.store.snapshot(self._commit_of(head))
         if claimed is not None:
             del state.linked[claimed.name]
@@ -72,7 +74,7 @@ class MemoryWorktrees(MemoryWorkingTree):
         return record
 
     def _start(self, spec: WorktreeSpec) -> RefName | Oid:
-        """Where the new worktree is to stand; refuses what is not there or in use."""
+        """Where the new worktree is to stand; refuses what is not there."""
         if spec.detach is not None:
             self._commit_of(spec.detach)
             return spec.detach
@@ -82,8 +84,6 @@ class MemoryWorktrees(MemoryWorkingTree):
             raise RefNotFoundError(f"there is no branch {branch.short}", operation="add_worktree")
         if spec.orphan is not None and self.state.refs.oid(branch) is not None:
             raise RefExistsError(f"there is a branch {branch.short} already", operation="add_worktree")
-        if not spec.force:
-            self.refuse_in_use(branch, None, "add_worktree")
         return branch
 
     def _commit_of(self, head: RefName | Oid) -> Oid:

@@ -46,7 +46,7 @@ class MemoryStashes(MemoryWorkingTree):
         if extra:
             snapshot = {path: self._stored(record, path) for path in extra}
             parents.append(put(snapshot, [], f"untracked files on {subject}\n"))
-        return put(work, parents, f"On {where}: {message}\n" if message else f"WIP on {subject}\n")
+        return put(work, parents, f"On {where}: {message}" if message else f"WIP on {subject}")
 
     def _work_snapshot(self, record: WorktreeRecord, base: Snapshot) -> Snapshot:
         """What the tracked files are now; tracked by HEAD or by the index."""
