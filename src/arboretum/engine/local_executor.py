@@ -139,7 +139,7 @@ class LocalExecutor:
 
     def _undo(self, lease: Lease | None) -> None:
         if lease is not None:
-            self.pool.release(lease)
+            self.pool.release(lease, untouched=True)
 
     def _place(self, request: TrialRequest) -> TrialPlace:
         folder = None

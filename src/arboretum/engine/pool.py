@@ -20,6 +20,7 @@ from filelock import FileLock
 from arboretum.engine import admin_state
 from arboretum.engine.events import SlotChanged
 from arboretum.engine.leases import end_strays, new_lease_id, try_lock, wait_for_lock
+from arboretum.engine.leftovers import remove_asides
 from arboretum.engine.reset import SlotNotCleanError, SlotReset
 from arboretum.engine.slot_files import Ownership, SlotFiles, pool_folder, read_link
 from arboretum.engine.slots import (
@@ -181,18 +182,19 @@ class WorktreePool:
                 return lease
         return None
 
-    def release(self, lease: Lease, *, wipe: bool = False) -> None:
+    def release(self, lease: Lease, *, wipe: bool = False, untouched: bool = False) -> None:
         """Give a slot back as it is; it is reset when it is taken the next time. Giving back twice is allowed.
 
         Args:
             lease: The lease.
             wipe: Whether even its ignored files must not be seen by anyone else.
+            untouched: Whether nothing was done in it.
         """
         if lease.is_held:
             lease.slot = evolve(lease.slot, wipe=wipe or lease.slot.wipe, used=time.time())
             if self._files.ownership(lease.slot) in {Ownership.BROKEN, Ownership.FOREIGN}:
                 lease.slot = evolve(lease.slot, admin="")  # the trial did that: it is still ours to make anew
-            self._give_back(lease, SlotState.DIRTY)
+            self._give_back(lease, SlotState.FREE if untouched else SlotState.DIRTY)
 
     def note_setup(self, lease: Lease, digest: str) -> None:
         """Keep that the setup with this digest is done in the slot; empty: one has begun and may fail half-way.
@@ -323,6 +325,7 @@ class WorktreePool:
                 finally:
                     lock.release()
             self._forget_unknown_records()
+        remove_asides(self.repository, self._step)
         return Sweep(recovered=tuple(done), forgotten=tuple(forgotten), not_deleted=self._files.empty_trash())
 
     def clean(self) -> tuple[int, ...]:
@@ -382,7 +385,7 @@ class WorktreePool:
         self._files.forget(slot.number)
 
     def _forget_unknown_records(self) -> None:
-        """Remove git's records of worktrees of ours that are gone, and what a dead adder has left beside them."""
+        """Remove git's records of worktrees of ours that are gone."""
         known = {slot.path for slot in self._files.read_all()}
         for path in self._files.registered_paths():
             if path not in known and not os.path.lexists(path):

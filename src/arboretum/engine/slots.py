@@ -3,7 +3,7 @@
 ::
 
     (none) ──> reserved ──> preparing ──> leased ──> dirty ──> reserved ──> ...
-                  │             │  └──> free ──────────────────^
+                  │             │           └──> free (never used) ──^
                   └─────────────┴──> dirty (failed, cancelled, or its owner died)
 
     any ──> retired (damaged, or not ours any more) ──> reserved (when it could be made anew)
@@ -41,8 +41,8 @@ class SlotState(enum.StrEnum):
 _NEXT: Final[Mapping[SlotState, frozenset[SlotState]]] = {
     SlotState.FREE: frozenset({SlotState.RESERVED, SlotState.RETIRED}),
     SlotState.RESERVED: frozenset({SlotState.PREPARING, SlotState.DIRTY, SlotState.RETIRED}),
-    SlotState.PREPARING: frozenset({SlotState.LEASED, SlotState.FREE, SlotState.DIRTY, SlotState.RETIRED}),
-    SlotState.LEASED: frozenset({SlotState.DIRTY, SlotState.RETIRED}),
+    SlotState.PREPARING: frozenset({SlotState.LEASED, SlotState.DIRTY, SlotState.RETIRED}),
+    SlotState.LEASED: frozenset({SlotState.FREE, SlotState.DIRTY, SlotState.RETIRED}),
     SlotState.DIRTY: frozenset({SlotState.RESERVED, SlotState.RETIRED}),
     SlotState.RETIRED: frozenset({SlotState.RESERVED, SlotState.DIRTY}),
 }

@@ -1,0 +1,39 @@
+"""What processes that died in the middle of a change have left in the common git directory's own subfolder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from typing import TYPE_CHECKING, Final
+
+from arboretum.engine.steps import Step
+
+if TYPE_CHECKING:
+    from arboretum.repository import Repository
+
+#: An admin folder on its way in or out (`arboretum.backends.admin_files`): only there while the lock is held.
+_ASIDE: Final = re.compile(r"[0-9a-f]{16}\Z")
+#: How old any other temporary folder has to be: nothing that makes one lives for so long. Seconds.
+_OLD: Final = 86400.0
+
+
+def remove_asides(repository: Repository, step: Step) -> None:
+    """Delete what is left of half-made and half-removed worktree records."""
+    folder = os.path.join(repository.common_dir, "arboretum", "tmp")
+    if not os.path.isdir(folder) or not os.listdir(folder):
+        return
+    with repository.lock("worktrees"):
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if _ASIDE.match(name) or _age(path) > _OLD:
+                step("sweep.aside")
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _age(path: str) -> float:
+    with contextlib.suppress(OSError):
+        return time.time() - os.lstat(path).st_mtime
+    return 0.0
