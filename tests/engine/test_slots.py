@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from arboretum.engine.slots import (
     HELD,
+    MANY_FILES,
     Slot,
     SlotState,
     Want,
@@ -96,7 +97,7 @@ def test_a_slot_that_needs_less_work_comes_first(slots, want):
 def test_of_slots_alike_the_nearest_comes_first(slots, want):
     """Among slots that are whole and stand elsewhere, those with fewer changes to be made come first."""
     alike = [
-        evolve(slot, state=SlotState.DIRTY, setup=want.setup, wipe=False, commit=slot.commit)
+        evolve(slot, state=SlotState.DIRTY, setup=want.setup, wipe=False, files=MANY_FILES)
         for slot in slots
         if slot.commit not in {None, want.commit}
     ]
