@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, frozen
 
 from arboretum.errors import (
     BranchCheckedOutError,
     BranchNotMergedError,
+    GitOperationError,
     InvalidValueError,
     RefExistsError,
     RefNotFoundError,
@@ -18,6 +21,12 @@ from arboretum.values import Oid, RefName
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
+
+
+#: The lock of the common git directory that is held around changes of the set of worktrees.
+WORKTREES_LOCK: Final = "worktrees"
+# What a deleted branch leaves in the configuration.
+_BRANCH_KEYS: Final = ("remote", "merge", "pushRemote", "rebase", "description")
 
 
 @frozen
@@ -81,7 +90,11 @@ class Branches:
         ref, oid = RefName.branch(name), self._repository.resolve(start)
         self._repository.backend.update_ref(ref, oid, None, message=f"branch: Created from {start}")
         if upstream is not None:
-            self.set_upstream(name, upstream)
+            try:
+                self.set_upstream(name, upstream)
+            except GitOperationError:
+                self._repository.backend.update_ref(ref, None, oid)
+                raise
         return Branch(name, oid)
 
     def delete(self, name: str, *, force: bool = False) -> Branch:
@@ -100,24 +113,30 @@ class Branches:
             BranchNotMergedError: It is not merged and `force` was not given.
         """
         branch, backend = self.get(name), self._repository.backend
-        for tree in backend.list_worktrees():
-            if tree.branch == branch.ref:
-                raise BranchCheckedOutError(
-                    f"branch {name!r} is checked out in {tree.path}",
-                    operation="update_ref",
-                    hint="switch that worktree to another branch, or remove it",
-                )
         if not force and not self._is_merged(branch):
             raise BranchNotMergedError(
                 f"branch {name!r} at {branch.oid.short} is not merged into its upstream or HEAD",
                 operation="update_ref",
                 hint="merge it first, or delete it with force",
             )
-        backend.update_ref(branch.ref, None, branch.oid)
-        for key in ("remote", "merge"):
+        with self._still():  # no worktree may take the branch between the look and the act
+            for tree in backend.list_worktrees():
+                if tree.branch == branch.ref:
+                    raise BranchCheckedOutError(
+                        f"branch {name!r} is checked out in {tree.path}",
+                        operation="update_ref",
+                        hint="switch that worktree to another branch, or remove it",
+                    )
+            backend.update_ref(branch.ref, None, branch.oid)
+        for key in _BRANCH_KEYS:
             if backend.get_config(f"branch.{name}.{key}"):
                 backend.set_config(f"branch.{name}.{key}", None)
         return branch
+
+    def _still(self) -> contextlib.AbstractContextManager[None]:
+        """Holds the set of worktrees still; a repository that is not on a disk has nobody else at work on it."""
+        on_disk = os.path.isdir(self._repository.common_dir)
+        return self._repository.lock(WORKTREES_LOCK) if on_disk else contextlib.nullcontext()
 
     def _is_merged(self, branch: Branch) -> bool:
         backend = self._repository.backend

@@ -76,6 +76,9 @@ class Observers:
                 _log.exception("observer %r failed on %s and is dropped", observer, event.type)
                 self.remove(observer)
 
+    def __bool__(self) -> bool:
+        return bool(self._observers)
+
     def add(self, *observers: Observer) -> None:
         """Tell these, too, from now on."""
         self._observers.extend(observers)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from attrs import define, field
 
 from arboretum.backends.base import ANY, Expected, GitBackend
+from arboretum.backends.layers import observed
 from arboretum.bootstrap import DEFAULT_BACKEND, backend_factory, default_runner
 from arboretum.branches import Branches, Tags
 from arboretum.events import Observer, Observers
@@ -42,12 +43,16 @@ class Repository:
     Args:
         backend: What reads and writes it.
         runner: What runs commands in its worktrees; None for real processes.
-        observers: Told of what happens.
+        observers: Told of what happens; of git operations only if there is one from the start.
     """
 
     backend: GitBackend
     _runner: CommandRunner | None = field(default=None, alias="runner")
     observers: Observers = field(factory=Observers)
+
+    def __attrs_post_init__(self) -> None:
+        if self.observers:
+            self.backend = observed(self.backend, self.observers)
 
     @classmethod
     def open(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from arboretum.errors import GitOperationError, UsageError, WorktreeNotFoundError
+from arboretum.backends.base import ANY
+from arboretum.errors import GitOperationError, UsageError, WorktreeLockedError, WorktreeNotFoundError
 from arboretum.process.model import CommandRequest, CommandResult
+from arboretum.salvage import salvage
 from arboretum.stashes import WorktreeStash
 from arboretum.values import (
     DiffEntry,
@@ -214,7 +214,10 @@ class Worktree:
         self.path = self.repository.backend.move_worktree(self.path, _absolute(path)).path
 
     def remove(self, *, force: bool = False) -> RefName | None:
-        """Remove it. What `force` discards is kept as a commit under ``refs/arboretum/salvage/``.
+        """Remove it. What only it holds is kept as a commit under ``refs/arboretum/salvage/``.
+
+        That is what `force` discards (ignored files and nested repositories excepted), and commits that nothing but
+        its detached HEAD reaches.
 
         Args:
             force: Remove it although it holds changes or untracked files.
@@ -227,29 +230,26 @@ class Worktree:
             WorktreeLockedError: It is locked; that is never broken.
             WorktreeNotFoundError: The folder is no longer this worktree; it was left alone.
         """
-        kept = self.salvage() if force and os.path.isdir(self.path) and not self.info.is_main else None
-        self.repository.backend.remove_worktree(self.path, force=force)
+        backend = self.repository.backend
+        keep = not self.info.is_main and os.path.isdir(self.path) and (force or self.is_clean())
+        kept = self.salvage() if keep else None
+        try:
+            backend.remove_worktree(self.path, force=force)
+        except GitOperationError:
+            if kept is not None:
+                backend.update_ref(kept, None, ANY)
+            raise
         return kept
 
     def salvage(self) -> RefName | None:
-        """Keep the uncommitted changes and untracked files as a commit under ``refs/arboretum/salvage/``.
+        """Keep uncommitted work, and commits of a detached HEAD, under ``refs/arboretum/salvage/``.
 
-        The files stay as they are. ``git stash apply <ref>`` brings the changes back.
+        The files stay as they are. ``git stash apply <ref>`` brings changes back.
 
         Returns:
-            The ref; None if there is nothing uncommitted.
+            The ref; None if there is nothing that is not kept elsewhere.
         """
-        backend = self.repository.backend
-        if self.head.is_unborn or self.is_clean():
-            return None
-        message = f"salvaged from {os.path.basename(self.path)}"
-        stash = backend.stash_create(self.path, message, untracked=True)
-        if stash is None:
-            return None
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        ref = RefName(f"refs/arboretum/salvage/{stamp}-{secrets.token_hex(4)}")
-        backend.update_ref(ref, stash, None, message=message)
-        return ref
+        return salvage(self)
 
 
 @define(eq=False)
@@ -379,17 +379,19 @@ class Worktrees:
         """
         parent = tempfile.mkdtemp(prefix="arboretum-") if path is None else None
         place = os.path.join(parent, "worktree") if parent is not None else _absolute(path or ".")
+        tree: Worktree | None = None
         try:
             on_branch = not detach and target in self._repository.branches
             tree = self.add(place, branch=target) if on_branch else self.add(place, detach=target)
-            try:
-                yield tree
-            finally:
-                if tree.path in self:
-                    tree.remove(force=True)
+            yield tree
         finally:
+            if tree is None and parent is not None and place in self:
+                tree = self.get(place)  # Ctrl-C came between its making and our hearing of it
+            if tree is not None and tree.path in self:
+                with contextlib.suppress(WorktreeLockedError):  # locked in the block: it is to stay
+                    tree.remove(force=True)
             if parent is not None:
-                with contextlib.suppress(OSError):  # a worktree that was locked in the block stays where it is
+                with contextlib.suppress(OSError):
                     os.rmdir(parent)
 
     def prune(self, *, dry_run: bool = False) -> tuple[WorktreeInfo, ...]:
