@@ -10,7 +10,7 @@ from arboretum.backends import parsing
 from arboretum.backends.admin_files import AdminRecord
 from arboretum.backends.base import ANY, AnyValue, Expected
 from arboretum.backends.cli_objects import CliObjects
-from arboretum.errors import DirtyWorktreeError, GitOperationError, InvalidValueError, RefExistsError, RefNotFoundError
+from arboretum.errors import DirtyWorktreeError, GitOperationError, InvalidValueError, RefNotFoundError
 from arboretum.values import Oid, Ref, RefName, StatusEntry, WorktreeInfo, WorktreeSpec
 
 _REF_FORMAT: Final = "--format=%(refname)%00%(objectname)%00%(symref)"
@@ -21,14 +21,10 @@ class CliRefs(CliObjects):
 
     def read_ref(self, name: RefName, *, worktree: str | None = None) -> Ref | None:
         """See `RefStore`."""
-        at = self.place(worktree) if worktree is not None else None
-        link = self.command.output("symbolic-ref", "--quiet", name, operation="read_ref", at=at, accept=(0, 1, 128))
-        target = RefName(parsing.text_of(link.stdout).strip()) if link.code == 0 else None
-        done = self.command.output(
-            "rev-parse", "--verify", "--quiet", name, operation="read_ref", at=at, accept=(0, 1, 128)
-        )
-        text = done.stdout.decode().strip()
-        return Ref(name, Oid(text), target) if done.code == 0 and text else None
+        git_dir = self.place(worktree)[0] if worktree is not None else self.command.git_dir
+        target = self.refs.read(name, git_dir=git_dir)
+        oid = self.refs.find(name, git_dir=git_dir)
+        return Ref(name, oid, target if isinstance(target, RefName) else None) if oid is not None else None
 
     def list_refs(self, prefix: str = "refs/") -> tuple[Ref, ...]:
         """See `RefStore`."""
@@ -91,33 +87,37 @@ class CliRefs(CliObjects):
 
     def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:
         """See `WorktreeAdmin`."""
-        if spec.branch is not None and self.tip(spec.branch) is None:
-            raise RefNotFoundError(f"there is no branch {spec.branch.short!r}", operation="add_worktree")
-        if spec.orphan is not None and self.tip(spec.orphan) is not None:
-            raise RefExistsError(f"there is a branch {spec.orphan.short!r} already", operation="add_worktree")
+        if spec.detach is not None:
+            self.read_commit(spec.detach)
         record = self.admin.add(spec)
         if spec.checkout and spec.orphan is None:
             self._populate(record)
-        return self._info(record)
+        return self.admin.info(record)
 
     def _populate(self, record: AdminRecord) -> None:
-        """Write the files, outside the lock. ``checkout`` and not ``reset``, so that the post-checkout hook is run."""
+        """Write the files, outside the lock, and run the post-checkout hook with what it is given by git."""
         assert record.path is not None
+        at = (record.folder, record.path)
         try:
             self.command.output(
-                "checkout", "--quiet", "--force", "--no-recurse-submodules", "HEAD", "--",
-                operation="add_worktree", at=(record.folder, record.path),
+                "reset", "--hard", "--quiet", "--no-recurse-submodules", operation="add_worktree", at=at
             )  # fmt: skip
+            commit = self.refs.find("HEAD", git_dir=record.folder)
+            if commit is not None and self._has_hook("post-checkout"):
+                null = Oid.null(sha256=self.sha256)
+                self.command.output(
+                    "hook", "run", "--ignore-missing", "post-checkout", "--", null, commit, "1",
+                    operation="add_worktree", at=at,
+                )  # fmt: skip
         except BaseException:
             self.admin.discard(record)
             raise
 
-    def _info(self, record: AdminRecord) -> WorktreeInfo:
-        assert record.path is not None
-        head = record.head
-        branch = head if isinstance(head, RefName) else None
-        oid = self.tip(head) if isinstance(head, RefName) else head
-        return WorktreeInfo(record.path, oid, branch, locked=record.locked, name=record.name)
+    def _has_hook(self, name: str) -> bool:
+        """Whether git may have such a hook: its own folder is looked at, a configured one is left to git."""
+        if os.path.lexists(os.path.join(self.common_dir, "hooks", name)):
+            return True
+        return "core.hookspath" in self.settings
 
     def remove_worktree(self, path: str, *, force: bool = False) -> None:
         """See `WorktreeAdmin`."""
@@ -146,7 +146,7 @@ class CliRefs(CliObjects):
 
     def move_worktree(self, path: str, new_path: str) -> WorktreeInfo:
         """See `WorktreeAdmin`."""
-        return self._info(self.admin.move(path, new_path))
+        return self.admin.info(self.admin.move(path, new_path))
 
     def lock_worktree(self, path: str, *, reason: str = "") -> None:
         """See `WorktreeAdmin`."""
@@ -163,15 +163,6 @@ class CliRefs(CliObjects):
     def repair_worktrees(self, paths: Sequence[str] = ()) -> None:
         """See `WorktreeAdmin`."""
         self.admin.repair(paths)
-
-
-def is_alias(common_dir: str, name: RefName) -> bool:
-    """Whether the ref stands for another one: then it is a file that says so."""
-    try:
-        with open(os.path.join(common_dir, name), "rb") as file:
-            return file.read(5) == b"ref: "
-    except OSError:
-        return False
 
 
 def _check_key(key: str) -> None:

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from arboretum.backends import parsing
-from arboretum.backends.admin_files import parse_head
-from arboretum.backends.cli_refs import CliRefs, is_alias
+from arboretum.backends.cli_refs import CliRefs
 from arboretum.backends.faults import git_error
 from arboretum.backends.git_command import committer_environment
+from arboretum.backends.ref_files import SYMBOLIC_DEPTH
 from arboretum.errors import (
     BranchCheckedOutError,
     ConflictError,
@@ -42,20 +42,15 @@ class CliTrees(CliRefs):
 
     def head(self, worktree: str) -> Head:
         """See `WorkingTree`."""
-        git_dir, _ = at = self.place(worktree)
-        with open(os.path.join(git_dir, "HEAD"), encoding="utf-8", errors="surrogateescape") as file:
-            head = parse_head(file.read())
-        if head is None:  # a store that keeps HEAD elsewhere
-            done = self.command.output("symbolic-ref", "--quiet", "HEAD", operation="head", at=at, accept=(0, 1))
-            if done.code == 0:
-                head = RefName(parsing.text_of(done.stdout).strip())
-            else:
-                head = Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="head", at=at))
-        if isinstance(head, Oid):
-            return Head(branch=None, oid=head)
-        if is_alias(self.common_dir, head):
-            head = RefName(self.command.text("symbolic-ref", "HEAD", operation="head", at=at))
-        return Head(branch=head, oid=self.tip(head))
+        git_dir, _ = self.place(worktree)
+        name = RefName("HEAD")
+        value = self.refs.read(name, git_dir=git_dir)
+        for _ in range(SYMBOLIC_DEPTH):  # a branch may stand for another one
+            if isinstance(value, RefName):
+                name, value = value, self.refs.read(value, git_dir=git_dir)
+        if isinstance(value, RefName) or (name == "HEAD" and value is None):
+            raise GitOperationError(f"{worktree} has no HEAD that can be read", operation="head")
+        return Head(branch=None if name == "HEAD" else name, oid=value)
 
     def status(
         self, worktree: str, *, untracked: bool = True, ignored: bool = False, renames: bool = False
@@ -102,7 +97,13 @@ class CliTrees(CliRefs):
         )  # fmt: skip
         if done.code == 1:
             raise self._not_committed(done.said, at)
-        return Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="commit", at=at))
+        return self._head_oid(at)
+
+    def _head_oid(self, at: tuple[str, str]) -> Oid:
+        oid = self.refs.find("HEAD", git_dir=at[0])
+        if oid is None:
+            raise GitOperationError(f"{at[1]} has no HEAD any more", operation="head")
+        return oid
 
     def _not_committed(self, said: str, at: tuple[str, str]) -> GitOperationError:
         """Why a commit was not made: git is silent when nothing is staged, and so may a hook be."""
@@ -185,7 +186,7 @@ class CliTrees(CliRefs):
         except GitOperationError:
             self.command.output("cherry-pick", "--abort", operation="cherry_pick", at=at, accept=(0, 128))
             raise
-        return Oid(self.command.text("rev-parse", "--verify", "HEAD", operation="cherry_pick", at=at))
+        return self._head_oid(at)
 
     # Stashes ---------------------------------------------------------------------------------
 

@@ -11,12 +11,13 @@ from typing import Final
 
 from attrs import define, field
 
+from arboretum.backends.atomic_files import read_bytes
 from arboretum.values import Oid, RefName
 
 #: Refs that every worktree has its own of; see git-worktree(1), "Refs".
 _PER_WORKTREE: Final = ("refs/bisect/", "refs/worktree/", "refs/rewritten/")
-_DEPTH: Final = 5  # so many symbolic refs git follows
-_CHUNK: Final = 1 << 16
+#: So many symbolic refs git follows.
+SYMBOLIC_DEPTH: Final = 5
 _Stamp = tuple[int, int, int]
 
 
@@ -42,7 +43,7 @@ class RefFiles:
             name: The full name.
             git_dir: The git directory of the worktree whose own refs count; None for the main one.
         """
-        for _ in range(_DEPTH):
+        for _ in range(SYMBOLIC_DEPTH):
             value = self.read(name, git_dir=git_dir)
             if not isinstance(value, RefName):
                 return value
@@ -93,26 +94,3 @@ def _value(text: bytes) -> Oid | RefName | None:
         return Oid(line.split(None, 1)[0].decode("ascii")) if line else None
     except ValueError:
         return None
-
-
-def read_bytes(path: str) -> bytes | None:
-    """The whole content of a small file; None when there is none.
-
-    ``os.open`` and ``os.read`` take two thirds of the time of ``open``: listing thousands of worktrees is these calls.
-
-    Raises:
-        PermissionError: It may not be read.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    try:
-        parts = [os.read(descriptor, _CHUNK)]
-        while len(parts[-1]) == _CHUNK:
-            parts.append(os.read(descriptor, _CHUNK))
-        return b"".join(parts)
-    except IsADirectoryError:
-        return None
-    finally:
-        os.close(descriptor)

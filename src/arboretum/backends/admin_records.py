@@ -1,0 +1,230 @@
+"""Worktree admin folders (``$GIT_COMMON_DIR/worktrees/<name>/``) as they are read. See gitrepository-layout(5)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from attrs import define, frozen
+
+from arboretum.backends.atomic_files import read_text
+from arboretum.errors import WorktreeNotFoundError
+from arboretum.values import Oid, RefName, WorktreeInfo
+
+#: Where a branch that is being rebased or bisected is named, below the git directory of its worktree.
+_BRANCH_IN_PROGRESS: Final = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
+_CORE_SECTION: Final = re.compile(r"\s*\[(?P<section>[^]]*)\]\s*(?P<rest>.*)", re.DOTALL)
+_OWN_KEY: Final = re.compile(r"\s*(?:bare|worktree)\s*(?:=|\Z)", re.IGNORECASE)
+RefReader = Callable[[RefName], Oid | None]
+
+
+@frozen
+class AdminRecord:
+    """One admin folder.
+
+    Args:
+        name: The name of the folder.
+        folder: Its absolute path.
+        link: The worktree's ``.git`` file as the record has it; None when that cannot be read.
+        head: The content of HEAD: a branch or an id.
+        locked: The reason it is locked; None when it is not.
+    """
+
+    name: str
+    folder: str
+    link: str | None
+    head: RefName | Oid | None
+    locked: str | None
+
+    @property
+    def path(self) -> str | None:
+        """The worktree's folder."""
+        return os.path.dirname(self.link) if self.link is not None else None
+
+    def prunable(self) -> str | None:
+        """Why git would prune the record; None when it would not."""
+        if self.locked is not None:
+            return None
+        if self.link is None:
+            return "gitdir file does not exist"
+        return None if os.path.lexists(self.link) else "gitdir file points to non-existent location"
+
+    def is_still(self) -> bool:
+        """Whether the folder's own link leads back to this record."""
+        target = read_link(self.link) if self.link is not None else None
+        return target is not None and os.path.realpath(target) == os.path.realpath(self.folder)
+
+
+@define(eq=False)
+class AdminRecords:
+    """Reads the worktree records of one repository.
+
+    Args:
+        common_dir: The git directory that all worktrees share.
+        main_path: The main worktree; None for a bare repository.
+        read_ref: Looks up the commit of a branch.
+    """
+
+    common_dir: str
+    main_path: str | None
+    read_ref: RefReader
+
+    @property
+    def base(self) -> str:
+        """The folder of all admin folders."""
+        return os.path.join(self.common_dir, "worktrees")
+
+    def names(self) -> list[str]:
+        """The names of all admin folders, in no order."""
+        try:
+            return os.listdir(self.base)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def records(self) -> Iterator[AdminRecord]:
+        """All admin folders, in no order."""
+        for name in self.names():
+            record = self.record(name)
+            if record is not None:
+                yield record
+
+    def record(self, name: str) -> AdminRecord | None:
+        """The admin folder of this name; None when there is none."""
+        folder = os.path.join(self.base, name)
+        head, link = read_text(f"{folder}/HEAD"), read_text(f"{folder}/gitdir")
+        if head is None and link is None and not os.path.isdir(folder):
+            return None
+        locked = read_text(f"{folder}/locked")
+        return AdminRecord(
+            name=name,
+            folder=folder,
+            link=os.path.normpath(os.path.join(folder, link.rstrip("\n"))) if link and link.strip() else None,
+            head=parse_head(head),
+            locked=locked.removesuffix("\n") if locked is not None else None,
+        )
+
+    def infos(self) -> tuple[WorktreeInfo, ...]:
+        """What there is to know of all worktrees: the main one first, then the linked ones sorted by path."""
+        linked = (self.info(record) for record in self.records() if record.path is not None)
+        return (self.main_info(), *sorted(linked, key=lambda info: os.fsencode(info.path)))
+
+    def main_info(self) -> WorktreeInfo:
+        """What there is to know of the main worktree, or the bare repository."""
+        if self.main_path is None:
+            return WorktreeInfo(self.common_dir, None, None, is_main=True, bare=True)
+        branch, oid = self._stand(self._main_head())
+        return WorktreeInfo(self.main_path, oid, branch, is_main=True)
+
+    def info(self, record: AdminRecord) -> WorktreeInfo:
+        """What there is to know of a linked worktree."""
+        branch, oid = self._stand(record.head)
+        return WorktreeInfo(
+            record.path or record.folder, oid, branch,
+            name=record.name, locked=record.locked, prunable=record.prunable(),
+        )  # fmt: skip
+
+    def _main_head(self) -> RefName | Oid | None:
+        return parse_head(read_text(os.path.join(self.common_dir, "HEAD")))
+
+    def _stand(self, head: RefName | Oid | None) -> tuple[RefName | None, Oid | None]:
+        branch = head if isinstance(head, RefName) else None
+        oid = self.read_ref(head) if isinstance(head, RefName) else head
+        return branch, None if oid is not None and oid.is_null else oid
+
+    def find(self, path: str) -> AdminRecord:
+        """The record of the worktree at `path`; in one step when the folder's own link is right.
+
+        Raises:
+            WorktreeNotFoundError: There is none.
+        """
+        wanted = {os.path.normpath(path), os.path.realpath(path)}
+        target = read_link(os.path.join(path, ".git"))
+        if target is not None and os.path.realpath(os.path.dirname(target)) == os.path.realpath(self.base):
+            record = self.record(os.path.basename(target))
+            if record is not None and (record.path in wanted or os.path.realpath(record.path or "/") in wanted):
+                return record
+        known = list(self.records())
+        for record in known:
+            if record.path in wanted:
+                return record
+        for record in known:  # a record may have another way to the same place
+            if record.path is not None and os.path.realpath(record.path) in wanted:
+                return record
+        raise WorktreeNotFoundError(
+            f"{path} is not a linked worktree of {self.common_dir}", hint="list, prune or repair the worktrees"
+        )
+
+    def user_of(self, branch: RefName, *, but: str | None = None) -> str | None:
+        """The worktree that is on `branch` (also in the middle of a rebase or bisect of it), other than `but`."""
+        if self.main_path not in {None, but} and _uses(self._main_head(), self.common_dir, branch):
+            return self.main_path
+        for name in self.names():
+            folder = os.path.join(self.base, name)
+            if _uses(parse_head(read_text(f"{folder}/HEAD")), folder, branch):
+                record = self.record(name)
+                if record is not None and record.path not in {None, but}:
+                    return record.path
+        return None
+
+
+def _uses(head: RefName | Oid | None, git_dir: str, branch: RefName) -> bool:
+    if isinstance(head, RefName):
+        return head == branch
+    return branch in _in_progress(git_dir)  # a rebase or bisect is at work on a detached HEAD
+
+
+def _in_progress(git_dir: str) -> set[str]:
+    """The branches that a rebase or bisect of the worktree with this git directory will come back to."""
+    texts = (read_text(os.path.join(git_dir, name)) for name in _BRANCH_IN_PROGRESS)
+    names = [text.strip() for text in texts if text]
+    return {name if name.startswith("refs/") else f"refs/heads/{name}" for name in names}
+
+
+def parse_head(text: str | None) -> RefName | Oid | None:
+    """What a HEAD file says: the branch (or other ref), the commit, or None when it cannot be read."""
+    if text is None:
+        return None
+    text = text.strip()
+    try:
+        return RefName(text[4:].strip()) if text.startswith("ref:") else Oid(text)
+    except ValueError:
+        return None
+
+
+def read_link(path: str) -> str | None:
+    """The git directory that the ``.git`` file at `path` leads to (absolute); None when it is no such file."""
+    text = read_text(path)
+    if text is None or not text.startswith("gitdir: "):
+        return None
+    return os.path.normpath(os.path.join(os.path.dirname(path), text[8:].rstrip("\n")))
+
+
+def sanitised_name(text: str) -> str:
+    """A name for an admin folder, made of the basename of a path as git does: fit to be part of a ref name."""
+    name = re.sub(r"[\x00-\x20\x7f~^:?*\[\\/]", "-", text)
+    name = re.sub(r"\.\.", ".-", re.sub(r"@\{", "@-", name))
+    name = re.sub(r"\A\.", "-", name)
+    name = re.sub(r"(?:\.lock)+\Z", "", name)
+    return re.sub(r"\.\Z", "-", name) or "worktree"
+
+
+def without_own_keys(config: str) -> str:
+    """A ``config.worktree`` as another worktree may have it: without ``core.bare`` and ``core.worktree``."""
+    kept: list[str] = []
+    section, dropping = "", False
+    for line in config.splitlines(keepends=True):
+        if dropping:  # the continuation of a value that is left out
+            dropping = line.rstrip("\r\n").endswith("\\")
+            continue
+        match = _CORE_SECTION.match(line)
+        entry = line
+        if match is not None:
+            section, entry = match["section"].strip().lower(), match["rest"]
+        if section == "core" and _OWN_KEY.match(entry.rstrip("\r\n")):
+            dropping = line.rstrip("\r\n").endswith("\\")
+            kept += ["[core]\n"] if match is not None else []
+            continue
+        kept.append(line)
+    return "".join(kept)

@@ -1,0 +1,147 @@
+"""Small files and folders that other programs read while we change them: no reader sees half of a change."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from arboretum.errors import GitPermissionError
+
+_CHUNK: Final = 1 << 16
+_RENAME_NOREPLACE: Final = 1
+_AT_FDCWD: Final = -100
+
+
+def read_bytes(path: str) -> bytes | None:
+    """The whole content of a small file; None when there is none.
+
+    ``os.open`` and ``os.read`` take two thirds of the time of ``open``: listing thousands of worktrees is these calls.
+
+    Raises:
+        GitPermissionError: It may not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except PermissionError as error:
+        raise GitPermissionError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        parts = [os.read(descriptor, _CHUNK)]
+        while len(parts[-1]) == _CHUNK:
+            parts.append(os.read(descriptor, _CHUNK))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+    except IsADirectoryError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: str) -> str | None:
+    """The same as surrogate-escaped text."""
+    data = read_bytes(path)
+    return None if data is None else os.fsdecode(data)
+
+
+def write_text(path: str, text: str) -> None:
+    """Put `text` at `path` in one step: a reader sees the old content or the new one."""
+    aside = f"{path}.{secrets.token_hex(4)}"
+    write_new(aside, text)
+    os.replace(aside, path)
+
+
+def write_new(path: str, text: str) -> None:
+    """Make a file that nobody knows of yet."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        data = os.fsencode(text)
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename a folder to a name that nothing has: rename(2) alone would silently replace an empty folder.
+
+    Raises:
+        FileExistsError: Something has the name.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if hasattr(libc, "renameat2"):
+            done = libc.renameat2(
+                _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_RENAME_NOREPLACE)
+            )
+            number = ctypes.get_errno()
+            if done == 0:
+                return
+            if number not in {errno.EINVAL, errno.ENOSYS}:
+                raise OSError(number, os.strerror(number), target)
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target)
+
+
+def make_folders(path: str) -> list[str]:
+    """Make a folder and its parents; what was made, innermost first."""
+    made: list[str] = []
+    missing = path
+    while not os.path.lexists(missing):
+        made.append(missing)
+        missing = os.path.dirname(missing)
+    os.makedirs(path, exist_ok=True)
+    return made
+
+
+def remove_tree(path: str) -> None:
+    """Delete a folder and all below it, read-only folders too. What is gone already is no failure."""
+
+    def make_writable(function: Callable[[str], object], failed: str, info: object) -> None:
+        error = info[1] if isinstance(info, tuple) else info
+        if isinstance(error, FileNotFoundError):
+            return
+        for folder in (os.path.dirname(failed), failed):
+            with contextlib.suppress(OSError):
+                if not os.path.islink(folder):
+                    os.chmod(folder, stat.S_IMODE(os.lstat(folder).st_mode) | stat.S_IRWXU)
+        if os.path.isdir(failed) and not os.path.islink(failed):
+            shutil.rmtree(failed, ignore_errors=True)
+        else:
+            function(failed)
+
+    if os.path.islink(path) or not os.path.isdir(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    elif sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=make_writable)
+    else:
+        shutil.rmtree(path, onerror=make_writable)
+
+
+def age(path: str) -> float:
+    """Seconds since something at `path` was last changed; 0 when there is nothing."""
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+@contextlib.contextmanager
+def permissions(path: str) -> Iterator[None]:
+    """Tell the operating system's refusal as an error of ours, its cause kept."""
+    try:
+        yield
+    except OSError as error:
+        raise GitPermissionError(
+            f"cannot change {error.filename or path}: {error.strerror}", hint="check the permissions and the free space"
+        ) from error
