@@ -7,6 +7,7 @@ import os
 import random
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,8 @@ def git_says(builder: RepositoryBuilder, *arguments: str) -> str:
     return ran.stdout + ran.stderr
 
 
-def git_answer(case: Case, builder: RepositoryBuilder, oids: dict[int, Oid]) -> set[int]:
-    """What `git bisect run` says: the first bad commit, or those that it is among."""
+def git_answer(case: Case, builder: RepositoryBuilder, oids: dict[int, Oid]) -> tuple[set[int], list[int]]:
+    """What `git bisect run` says: the first bad commit, or those that it is among; and what it tested."""
     script = (
         "case $(cat number) in " + " ".join(f"{n}) exit {EXIT_CODES[f]};;" for n, f in case.truth.items()) + " esac"
     )
@@ -107,16 +108,20 @@ def git_answer(case: Case, builder: RepositoryBuilder, oids: dict[int, Oid]) -> 
     ran = git_says(builder, "bisect", "run", "sh", f"{builder.git_dir}/run.sh")
     numbers = {found: n for n, found in oids.items()}
     first = re.findall(r"^([0-9a-f]{40}) is the first bad commit", ran, re.MULTILINE)
-    possible = re.findall(r"^# possible first bad commit: \[([0-9a-f]{40})", builder.git("bisect", "log"), re.MULTILINE)
+    log = builder.git("bisect", "log")
+    possible = re.findall(r"^# possible first bad commit: \[([0-9a-f]{40})", log, re.MULTILINE)
     assert first or possible, ran
-    return {numbers[Oid(found)] for found in first or possible}
+    tested = re.findall(r"^git bisect (?:good|bad|skip) ([0-9a-f]{40})", log, re.MULTILINE)
+    return {numbers[Oid(found)] for found in first or possible}, [numbers[Oid(found)] for found in tested]
 
 
-def one_by_one(case: Case) -> Answer:
-    known = case.start()
+def one_by_one(start: Bisection, truth: Mapping[Oid, Finding]) -> tuple[Answer, list[Oid]]:
+    """The answer of the plain bisection, and what it tested."""
+    known, tested = start, []
     while not isinstance(chosen := known.next(), Answer):
-        known = known.learn(chosen, case.truth[int(chosen, 16)])
-    return chosen
+        tested.append(chosen)
+        known = known.learn(chosen, truth[chosen])
+    return chosen, tested
 
 
 def in_parallel(case: Case, capacity: int, luck: random.Random) -> tuple[BisectSearch, int]:
@@ -159,7 +164,12 @@ def test_the_answer_is_that_of_git_bisect_run(tmp_path_factory, case: Case, capa
                 delay=lambda request: random.Random(seed + numbers[request.commit]).choice([0, 0, 0.002]),
             ),
         )
-    assert {numbers[found] for found in result.candidates} == git_answer(case, builder, oids)
+        history = History.of(repository.log(oids[case.tip], exclude=[oids[case.good]]))
+    answer, tested = git_answer(case, builder, oids)
+    assert {numbers[found] for found in result.candidates} == answer
+    _, path = one_by_one(Bisection(history, oids[case.tip]), {oids[n]: finding for n, finding in case.truth.items()})
+    # When there is nothing to search, `git bisect run` tests the bad end once.
+    assert [numbers[found] for found in path] == (tested if len(history) > 1 else [])
     assert result.first_bad == (result.candidates[0] if len(result.candidates) == 1 else None)
     assert result.exit_code == (0 if result.first_bad else 3)
     replay = Path(builder.git_dir, "replayed")
@@ -176,7 +186,8 @@ def test_any_number_of_trials_at_once_finds_what_one_at_a_time_finds(case: Case,
     """The answer depends neither on how many trials run at once nor on the order in which they end."""
     search, _ = in_parallel(case, capacity, luck)
     assert search.answer is not None
-    assert set(search.answer.candidates) == set(one_by_one(case).candidates)
+    answer, _ = one_by_one(case.start(), {oid(n): finding for n, finding in case.truth.items()})
+    assert set(search.answer.candidates) == set(answer.candidates)
 
 
 @given(cases(max_commits=60, linear=True), st.integers(1, 5), st.randoms(use_true_random=False))
