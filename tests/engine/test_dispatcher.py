@@ -91,11 +91,11 @@ def test_never_more_than_the_capacity_and_all_is_tried(capacity, count, repeats,
 
 
 def test_control_first_then_by_priority() -> None:
-    """The control's trials start first, then the hypotheses by priority, breadth first over the repeats."""
+    """In each round of repeats the control comes first, then the hypotheses by priority."""
     names = [Hypothesis(id="low", probability=0.1), Hypothesis(id="high", probability=0.9)]
     executor = ScriptedExecutor(lambda _request: P, capacity=1)
     run(dispatcher(plan(*names, repeats=2), executor))
-    assert executor.started == ["control#1", "control#2", "high#1", "low#1", "high#2", "low#2"]
+    assert executor.started == ["control#1", "high#1", "low#1", "control#2", "high#2", "low#2"]
 
 
 def test_the_first_supported_stops_the_rest() -> None:

@@ -19,7 +19,7 @@ from arboretum.engine.statistics import median, rank_sum_p_value, smallest_p_val
 #: The level of the test.
 ALPHA: Final = 0.05
 #: The least ratio of medians that is worth a note when the test proves the difference.
-PROVEN_RATIO: Final = 1.25
+PROVEN_RATIO: Final = 1.5
 #: The least ratio that is worth a note when there are too few trials to prove it.
 SEEN_RATIO: Final = 2.0
 #: Differences of durations below so many seconds are never worth a note: starting a process varies as much.

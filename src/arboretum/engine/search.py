@@ -40,8 +40,9 @@ class Strategy(Protocol):
 class HypothesisSearch:
     """The search of `arboretum run`: the control first, then all hypotheses by priority, until each is decided.
 
-    Repeats go breadth first: every hypothesis gets its first trial before one gets its second, so that those
-    that cannot be decided are known early. A run that stops at the first supported goes depth first instead.
+    Repeats go breadth first, the control's among them: in every round the control gets a trial, then each hypothesis.
+    So those that cannot be decided are known early, and times can be compared: a machine that grows slower
+    during the run slows down both sides. A run that stops at the first supported goes depth first instead.
 
     Args:
         plan: What is asked; its `repeats`, `confidence`, `auto_timeout` and `stop_on_supported` steer the search.
@@ -94,7 +95,7 @@ class HypothesisSearch:
         if self.plan.stop_on_supported:
             keys.sort(key=lambda key: subjects.index(key[0]))
         else:
-            keys.sort(key=lambda key: (key[0] != CONTROL, key[1], subjects.index(key[0])))
+            keys.sort(key=lambda key: (key[1], subjects.index(key[0])))
         # What runs goes on; only then is the rest of the room given to others.
         keys.sort(key=lambda key: key not in running)
         return keys[:limit]
