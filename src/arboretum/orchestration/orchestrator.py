@@ -177,6 +177,13 @@ class Orchestrator:
         elif planned is not None and self.repository.is_ancestor(planned.tip, ref.oid):
             self._tell(events.TasksMerged(run=self.board.run, tasks=planned.tasks, commits=planned.commits))
 
+    def _tidy(self, workspaces: Workspaces) -> None:
+        """Remove the branches of merged tasks that a crash has left."""
+        left = {ref.name for ref in self.repository.refs(f"refs/heads/{branch_of(self.board.run, '')}")}
+        for name in self.board.in_state(TaskState.MERGED, TaskState.UNCHANGED):
+            if RefName.branch(branch_of(self.board.run, name)) in left:
+                workspaces.drop(name, None)
+
     # --- running ---
 
     def stop(self) -> None:
@@ -200,6 +207,7 @@ class Orchestrator:
         try:
             with on_signals(self.stop):
                 workspaces = await threads(lambda: Workspaces.open(self.repository, self.board.run, slots=slots))
+                await threads(lambda: self._tidy(workspaces))
                 await self._loop(workspaces, threads)
             if self._stopping:
                 status = "interrupted"
