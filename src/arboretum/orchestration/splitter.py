@@ -43,7 +43,7 @@ class Caution:
     """Something that the plan allows and a person should look at.
 
     Args:
-        kind: ``co-change``, ``reads``, ``shared``, ``no-file`` or ``estimate``.
+        kind: ``co-change``, ``reads``, ``no-file``, ``estimate`` or ``worktree``.
         tasks: The tasks that it is about.
         message: What it is, in one sentence.
     """
