@@ -52,9 +52,6 @@ class Branches:
         for ref in self._repository.backend.list_refs("refs/heads/"):
             yield Branch(ref.name.short, ref.oid)
 
-    def __len__(self) -> int:
-        return len(self._repository.backend.list_refs("refs/heads/"))
-
     def __contains__(self, name: object) -> bool:
         try:
             return isinstance(name, str) and self._find(name) is not None
@@ -202,9 +199,6 @@ class Tags:
     def __iter__(self) -> Iterator[str]:
         for ref in self._repository.backend.list_refs("refs/tags/"):
             yield ref.name.short
-
-    def __len__(self) -> int:
-        return len(self._repository.backend.list_refs("refs/tags/"))
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._repository.backend.read_ref(RefName.tag(name)) is not None

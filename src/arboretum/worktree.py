@@ -262,7 +262,7 @@ class Worktrees:
         return (Worktree(self._repository, info.path) for info in self.infos())
 
     def __len__(self) -> int:
-        return len(self.infos())
+        return len(self._repository.backend.worktree_names()) + 1
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, (str, os.PathLike)) and self._find(path) is not None

@@ -85,6 +85,10 @@ class CliRefs(CliObjects):
         """See `WorktreeAdmin`."""
         return self.admin.infos()
 
+    def worktree_names(self) -> tuple[str, ...]:
+        """See `WorktreeAdmin`."""
+        return tuple(sorted(self.admin.names()))
+
     def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:
         """See `WorktreeAdmin`."""
         if spec.detach is not None:

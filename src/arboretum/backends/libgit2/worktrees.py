@@ -55,8 +55,12 @@ class Worktrees(Objects):
     def list_worktrees(self) -> tuple[WorktreeInfo, ...]:
         return self.admin().infos()
 
+    @operation
+    def worktree_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.admin().names()))
+
     def _info(self, record: AdminRecord) -> WorktreeInfo:
-        return next(info for info in self.admin().infos() if info.name == record.name)
+        return self.admin().info(record)
 
     @operation
     def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:

@@ -32,6 +32,11 @@ class MemoryWorktrees(MemoryWorkingTree):
         return tuple(self.state.info(record) for record in self.state.records())
 
     @exclusive
+    def worktree_names(self) -> tuple[str, ...]:
+        """See `WorktreeAdmin`."""
+        return tuple(sorted(self.state.linked))
+
+    @exclusive
     def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:
         """See `WorktreeAdmin`."""
         state, path = self.state, self.state.disk.real_path(spec.path)

@@ -320,4 +320,15 @@ def check_bare_repositories_have_worktrees(maker: BackendMaker) -> None:
     bench.backend.remove_worktree(place)
 
 
+@check("worktree_names", "list_worktrees")
+def check_names_are_those_of_the_records(maker: BackendMaker) -> None:
+    """The names of the linked worktrees alone are those that the full list has, lost ones included."""
+    bench = maker.repository()
+    assert bench.backend.worktree_names() == ()
+    places = [bench.worktree(f"{n}/same") for n in range(3)]
+    bench.disk.remove(places[0])
+    listed = sorted(info.name for info in bench.backend.list_worktrees() if not info.is_main)
+    assert list(bench.backend.worktree_names()) == listed
+
+
 CHECKS = collected(globals())
