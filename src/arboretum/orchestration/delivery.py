@@ -66,7 +66,7 @@ def deliver(repository: Repository, board: Board) -> tuple[str | None, str]:
     try:
         target = find_target(repository, board.into)
         new = _combined(repository, target, board)
-        if isinstance(new, str):
+        if not isinstance(new, Oid):
             return None, new
         _move(repository, target, new, board.run)
     except (GitOperationError, RefChangedError) as error:
