@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
 
 from arboretum.errors import UsageError
@@ -31,6 +30,8 @@ _BUILT_IN: Final = {
 
 def backend_names() -> tuple[str, ...]:
     """The names that `backend_factory` knows: the built-in ones and those of installed third parties."""
+    from importlib.metadata import entry_points  # late: it takes longer to import than this package
+
     return tuple(sorted({*_BUILT_IN, *(point.name for point in entry_points(group=BACKEND_GROUP))}))
 
 
@@ -44,6 +45,8 @@ def backend_factory(name: str) -> BackendFactory:
         if name in _BUILT_IN:
             module, _, attribute = _BUILT_IN[name].partition(":")
             return cast("BackendFactory", getattr(importlib.import_module(module), attribute))
+        from importlib.metadata import entry_points
+
         for point in entry_points(group=BACKEND_GROUP, name=name):
             return cast("BackendFactory", point.load())
     except ImportError as error:

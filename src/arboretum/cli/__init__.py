@@ -12,6 +12,17 @@ def main() -> None:
 
         sys.stdout.write(f"arboretum {__version__}\n")
         sys.exit(0)
-    from arboretum.cli.app import run
+    import signal
 
-    sys.exit(run(sys.argv[1:]))
+    from arboretum.cli.signals import take_signals_as_interrupts
+
+    try:
+        take_signals_as_interrupts()
+        from arboretum.cli.app import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules were imported: nothing had been begun
+        code = 130
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all is done: the code is not to be lost any more
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from attrs import define
@@ -17,8 +17,10 @@ from attrs import define
 from arboretum.bootstrap import DEFAULT_BACKEND
 from arboretum.cli.exit_codes import ExitCode, exit_code_for
 from arboretum.cli.render import Renderer
-from arboretum.errors import ArboretumError, InterruptedRunError
-from arboretum.repository import Repository
+from arboretum.errors import ArboretumError, EngineError, InterruptedRunError
+
+if TYPE_CHECKING:
+    from arboretum.repository import Repository
 
 #: Every command: where it is defined, and its line in the overview. A module is imported when its command is used.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -86,6 +88,8 @@ class Context:
         Raises:
             RepositoryNotFoundError: It lies in none.
         """
+        from arboretum.repository import Repository
+
         return Repository.discover(self.folder, backend=self.backend)
 
 
@@ -115,7 +119,9 @@ def app(ctx: click.Context, folder: str, backend: str, quiet: int, verbose: int)
     renderer = Renderer.for_terminal(verbosity=verbose - quiet)
     ctx.obj = Context(os.path.abspath(folder), backend, renderer)
     if verbose:
-        logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.INFO, stream=sys.stderr)
+        from arboretum.logs import setup_logging
+
+        setup_logging(logging.DEBUG if verbose > 1 else logging.INFO)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -143,4 +149,15 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # somebody's `| head` has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (lives until the process ends)
         return ExitCode.HOLDS
+    except OSError as error:
+        renderer.error(_environment_error(error), causes=verbose)
+        return ExitCode.ENVIRONMENT
     return code if isinstance(code, int) else ExitCode.HOLDS
+
+
+def _environment_error(error: OSError) -> ArboretumError:
+    """What the operating system refused, for people."""
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
+    wrapped = EngineError(f"{where}{error.strerror or error}", hint="check permissions and free space")
+    wrapped.__cause__ = error
+    return wrapped

@@ -93,7 +93,7 @@ class LiveDisplay:
     def __enter__(self) -> Self:
         from rich.live import Live
 
-        console = self.renderer.console(self.renderer.err)
+        console = self.renderer.err_console
         live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._renderable)
         self._live.enter_context(live)
         return self
@@ -102,9 +102,11 @@ class LiveDisplay:
         self._live.close()
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event; the screen follows by itself."""
+        """Take note of an event; the screen follows by itself. Verdicts stay on it, above the lines that change."""
         with self._guard:
             self.progress.take(event)
+        if isinstance(event, VerdictReached):
+            self.renderer.verdict(event.judgement)
 
     def _renderable(self) -> RenderableType:
         from rich.console import Group
@@ -117,20 +119,22 @@ class LiveDisplay:
             running = sorted(progress.running.values(), key=lambda entry: entry.since)
             finished, planned, eta = progress.finished, progress.planned, progress.eta
         now = time.monotonic()
-        height = self.renderer.console(self.renderer.err).size.height
-        shown = running[: max(1, height - 4)]
+        width, height = self.renderer.err_console.size
+        shown = running[: max(0, height - 3)]
         table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(no_wrap=True, style="bold", max_width=32, overflow="ellipsis")
+        table.add_column(no_wrap=True, style="bold", max_width=max(8, min(32, width // 3)), overflow="ellipsis")
         table.add_column(no_wrap=True, justify="right", style="dim", min_width=6)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for entry in shown:
             table.add_row(Text(entry.subject), format_duration(now - entry.since), Text(entry.line, style="dim"))
         more = [Text(f"… and {len(running) - len(shown)} more", style="dim")] if len(running) > len(shown) else []
         bar = Table.grid(padding=(0, 1))
+        for _ in range(4):
+            bar.add_column(no_wrap=True)
         left = "" if eta is None else f"ETA {format_duration(eta)}"
         bar.add_row(
-            ProgressBar(total=max(planned, 1), completed=finished, width=30), f"{finished}/{planned} trials",
-            format_duration(now - progress.started), left,
+            ProgressBar(total=max(planned, 1), completed=finished, width=max(5, min(30, width - 40))),
+            f"{finished}/{planned} trials", format_duration(now - progress.started), left,
         )  # fmt: skip
         return Group(table, *more, bar)
 

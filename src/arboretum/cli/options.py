@@ -9,7 +9,6 @@ import click
 
 from arboretum.durations import parse_duration
 from arboretum.errors import InvalidValueError, UsageError
-from arboretum.process.model import CommandRequest
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -71,4 +70,6 @@ def command_words(words: tuple[str, ...]) -> tuple[str, ...]:
     """
     if not words:
         raise UsageError("no command to run", hint="put it after --, e.g.:  -- pytest -q")
+    from arboretum.process.model import CommandRequest
+
     return CommandRequest(argv=words[0] if len(words) == 1 else words).argv

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import click
@@ -16,24 +17,12 @@ from arboretum.values import jsonable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from arboretum.engine.model import Judgement
     from arboretum.engine.result import RunResult
     from arboretum.errors import ArboretumError
 
 _STYLES = {"supported": "green", "falsified": "red", "inconclusive": "yellow"}
 _MARKS = {"supported": "✓", "falsified": "✗", "inconclusive": "?"}
-
-
-def wants_colour(stream: TextIO) -> bool:
-    """Whether `stream` is to be coloured.
-
-    A ``NO_COLOR`` that is not empty wins, then ``FORCE_COLOR`` (not empty and not 0), then whether it is a terminal
-    that is not dumb.
-    """
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR", "") not in {"", "0"}:
-        return True
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @define(eq=False)
@@ -67,16 +56,23 @@ class Renderer:
         """A rich console on `stream`; rich is imported when something is to be shown to a person."""
         from rich.console import Console
 
-        colour = wants_colour(stream)
+        from arboretum.logs.colors import wants_colors
+
+        colour = wants_colors(stream)
         width = None if stream.isatty() else 200
         return Console(
             file=stream,
-            force_terminal=colour,
+            force_terminal=colour or stream.isatty(),
             no_color=not colour,
             width=width,
             highlight=False,
             force_interactive=False if not stream.isatty() else None,
         )
+
+    @cached_property
+    def err_console(self) -> Console:
+        """The one console on stderr: what is printed through it goes above a live display."""
+        return self.console(self.err)
 
     # Results ---------------------------------------------------------------------------------
 
@@ -135,6 +131,17 @@ class Renderer:
         if self.verbosity >= 0:
             self.note(f"run {result.run}, {result.duration:.1f} s. See it again: arboretum show {result.run}")
 
+    def verdict(self, found: Judgement) -> None:
+        """A verdict of a run that goes on, on stderr."""
+        from rich.text import Text
+
+        why = "" if found.reason.value in {"as-predicted", "contradicted"} else f" ({found.reason.value})"
+        text = Text.assemble(
+            (f"{_MARKS[found.verdict.value]} {found.verdict.value}", _STYLES[found.verdict.value]),
+            f"{why}  {found.hypothesis}",
+        )
+        self.err_console.print(text)
+
     # Everything else -------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
@@ -149,7 +156,9 @@ class Renderer:
 
     def error(self, error: ArboretumError, *, causes: bool = False) -> None:
         """An error with what to do next; with `causes` what lay behind it, too."""
-        red = ("\x1b[1;31m", "\x1b[0m") if wants_colour(self.err) else ("", "")
+        from arboretum.logs.colors import wants_colors
+
+        red = ("\x1b[1;31m", "\x1b[0m") if wants_colors(self.err) else ("", "")
         self.err.write(f"{red[0]}error:{red[1]} {jsonable(error.message)}\n")
         if error.hint:
             self.err.write(f"  hint: {jsonable(error.hint)}\n")
