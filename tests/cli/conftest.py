@@ -99,3 +99,22 @@ def fingerprint(git_dir: Path, worktree: Path | None) -> dict[str, str]:
             stat = path.stat()
             seen[f"file {path}"] = f"{hashlib.sha256(path.read_bytes()).hexdigest()} {stat.st_mode} {stat.st_mtime_ns}"
     return seen
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> RepositoryBuilder:
+    """A repository whose base fails a quick check that the branch `right` passes and the branch `wrong` does not."""
+    made = RepositoryBuilder.init(tmp_path / "repo")
+    made.commits(
+        [
+            CommitSpec({"answer.txt": "42\n"}, "start"),
+            CommitSpec({"answer.txt": "41\n"}, "break it"),
+            CommitSpec({"answer.txt": "42\n"}, branch="right", parents=["main"]),
+            CommitSpec({"answer.txt": "43\n"}, branch="wrong", parents=["main"]),
+        ]
+    )
+    return made
+
+
+#: A command that passes where the answer is right.
+CHECK = ("grep", "-qx", "42", "answer.txt")

@@ -144,8 +144,12 @@ def run(arguments: Sequence[str]) -> int:
         renderer.error(InterruptedRunError("interrupted"))
         return ExitCode.INTERRUPTED
     except ArboretumError as error:
+        exit_code = exit_code_for(error)
+        if exit_code is ExitCode.USAGE and not error.hint:
+            command = next((word for word in arguments if word in COMMANDS), "")
+            error.hint = f"see arboretum {command} --help".replace("  ", " ")
         renderer.error(error, causes=verbose)
-        return exit_code_for(error)
+        return exit_code
     except BrokenPipeError:  # somebody's `| head` has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (lives until the process ends)
         return ExitCode.HOLDS
