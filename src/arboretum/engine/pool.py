@@ -241,10 +241,10 @@ class WorktreePool:
         try:
             if lease.slot.state is not SlotState.RETIRED:
                 self._change(lease, state)
-        except PoolError as error:  # whoever takes it next will see a dead owner's slot
+            self._step("lease.unlock")
+        except (PoolError, OSError) as error:  # whoever takes it next will see a dead owner's slot
             _log.warning("%s", error)
         finally:
-            self._step("lease.unlock")
             lease.unlock()
 
     # --- making a slot ready ----------------------------------------------------------------------------------
@@ -397,13 +397,20 @@ class WorktreePool:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        self._step("pool.lock")
-        with self._mutex:  # threads queue here, without polling; the kernel's lock is for other processes
-            lock = wait_for_lock(self._files.pool_lock, timeout=_LOCK_SECONDS)
-            try:
-                yield
-            finally:
-                lock.release()
+        """Choose and change slots alone; what the system refuses meanwhile becomes an error of ours."""
+        try:
+            self._step("pool.lock")
+            with self._mutex:  # threads queue here, without polling; the kernel's lock is for other processes
+                lock = wait_for_lock(self._files.pool_lock, timeout=_LOCK_SECONDS)
+                try:
+                    yield
+                finally:
+                    lock.release()
+        except OSError as error:
+            raise PoolError(
+                f"the pool of worktrees in {self.root} cannot be used: {error}",
+                hint="check the space and the permissions there",
+            ) from error
 
     def _change(self, lease: Lease, state: SlotState, /, **changes: Any) -> None:
         previous = lease.slot.state
