@@ -54,9 +54,11 @@ def read_board(repository: Repository, run: str) -> Board:
     """What is known of the run `run`.
 
     Raises:
-        StoreError: There is no such run, or its journal cannot be read.
+        UsageError: There is no such run.
+        StoreError: Its journal cannot be read.
     """
-    return Board.of(read_journal(runs_folder(repository), run, decode=events.decode_event).events)
+    folder = _existing(runs_folder(repository), run)
+    return Board.of(read_journal(folder, run, decode=events.decode_event).events)
 
 
 @define(eq=False)
@@ -141,7 +143,8 @@ class Orchestrator:
         """Go on with a run that was interrupted, killed, or whose scopes were amended.
 
         Raises:
-            StoreError: There is no such run, or it is going on in another process.
+            UsageError: There is no such run.
+            StoreError: It is going on in another process, or its journal cannot be read.
         """
         journal = Journal.open(_existing(runs_folder(repository), run), run)
         try:
