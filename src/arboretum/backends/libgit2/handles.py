@@ -92,24 +92,23 @@ class _Handle:
     """
 
     repository: pygit2.Repository
-    watched: tuple[str, str]
-    stamps: tuple[_Stamp, _Stamp]
+    watched: tuple[str, ...]
+    stamps: tuple[_Stamp, ...]
+    head: str
 
     @classmethod
     def of(cls, repository: pygit2.Repository, common_dir: str) -> _Handle:
         """The handle as it is now."""
-        # A linked worktree's ``commondir`` is written once: another one means another worktree of the same name.
         git_dir = repository.path.rstrip("/")
-        mark = "HEAD" if os.path.realpath(git_dir) == common_dir else "commondir"
-        watched = (os.path.join(common_dir, "config"), os.path.join(git_dir, mark))
-        return cls(repository, watched, (_stamp(watched[0]), _stamp(watched[1])))
+        watched = [os.path.join(common_dir, "config")]
+        if os.path.realpath(git_dir) != common_dir and repository.workdir is not None:
+            # Written once: another file means another worktree at the same place, or under the same name.
+            watched += [os.path.join(repository.workdir, ".git"), os.path.join(git_dir, "commondir")]
+        return cls(repository, tuple(watched), tuple(map(_stamp, watched)), os.path.join(git_dir, "HEAD"))
 
     def is_current(self) -> bool:
-        """Whether its git directory is still there, with the configuration that it was opened with."""
-        config, mark = (_stamp(path) for path in self.watched)
-        if mark is None or config != self.stamps[0]:
-            return False
-        return mark == self.stamps[1] or self.watched[1].endswith("/HEAD")
+        """Whether its worktree is still there, with the configuration that it was opened with."""
+        return tuple(map(_stamp, self.watched)) == self.stamps and os.path.exists(self.head)
 
 
 def _stamp(path: str) -> _Stamp:

@@ -180,11 +180,21 @@ class Refs(Session):
             raise RefNotFoundError(f"there is no branch {old.short!r}")
         if old == new:
             return
-        if follow(repository, new)[1] is not None:
-            raise RefExistsError(f"there is a branch {new.short!r} already")
+        self._refuse_name(repository, old, new)
         sign_reflogs(repository)
         with self.lock():
             patiently(lambda: self._rename(repository, old, new), _REF_LOCK_TIMEOUT)
+
+    @staticmethod
+    def _refuse_name(repository: pygit2.Repository, old: RefName, new: RefName) -> None:
+        """Raise RefExistsError when `new` is taken, or is a folder of another ref or the other way round.
+
+        libgit2 notices the latter only when it has deleted the old ref.
+        """
+        for raw in repository.raw_listall_references():
+            name = raw.decode("utf-8", "surrogateescape")
+            if name != old and (f"{name}/".startswith(f"{new}/") or f"{new}/".startswith(f"{name}/")):
+                raise RefExistsError(f"there is a branch {RefName(name).short!r} already")
 
     @staticmethod
     def _rename(repository: pygit2.Repository, old: RefName, new: RefName) -> None:

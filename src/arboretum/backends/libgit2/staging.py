@@ -126,7 +126,10 @@ def parents_of(path: str) -> Iterator[str]:
 
 
 def blob_of_file(repository: pygit2.Repository, path: str) -> pygit2.Oid:
-    """Store the file at `path` as git would store it, line ends converted."""
+    """Store the file at `path` as git would store it, line ends converted; of a link, where it leads."""
+    full = os.path.join(files_of(repository), path)
+    if os.path.islink(full):
+        return repository.create_blob(os.fsencode(os.readlink(full)))
     try:
         return repository.create_blob_fromworkdir(path)
     except UnicodeError:  # pygit2 takes only UTF-8 here; the index takes every name

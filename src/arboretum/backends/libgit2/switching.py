@@ -10,6 +10,7 @@ from typing import Final
 import pygit2
 from attrs import define, field
 from pygit2.enums import CheckoutStrategy, FileStatus
+from pygit2.enums import FileMode as NativeMode
 
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.staging import UNSTAGED, edit_index, is_ignored, parents_of
@@ -35,29 +36,44 @@ def write_tree_files(
 ) -> None:
     """Write the files of `tree` (or those at `paths`) to the worktree."""
     # SAFE refuses what is not in a commit, links too; FORCE would write through them.
-    if strategy & CheckoutStrategy.FORCE:
-        unlink_folders(repository, tree, paths)
+    if strategy & CheckoutStrategy.FORCE and paths is None:
+        unlink_all(repository, tree)
+    elif strategy & CheckoutStrategy.FORCE:
+        unlink(files_of(repository), paths or ())
     names = None if paths is None else [_BytesPath(path) for path in paths]
     repository.checkout_tree(tree, strategy=strategy, paths=names)  # type: ignore[no-untyped-call]
 
 
-def unlink_folders(repository: pygit2.Repository, tree: pygit2.Tree, paths: Iterable[str] | None = None) -> None:
-    """Remove symbolic links where folders are to be: libgit2 would write through them, wherever they lead."""
-    root = files_of(repository)
-    for folder in _folders_of(tree) if paths is None else _folders_above(paths):
-        if os.path.islink(os.path.join(root, folder)):
-            os.unlink(os.path.join(root, folder))
+def unlink_all(repository: pygit2.Repository, tree: pygit2.Tree) -> None:
+    """Remove symbolic links where `tree` has files or folders: libgit2 would write through them, wherever they lead."""
+
+    def sweep(folder: str, tree: pygit2.Tree) -> None:
+        try:
+            links = [entry.name for entry in os.scandir(folder) if entry.is_symlink()]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        wanted = {entry.raw_name: entry.filemode for entry in tree} if links else {}
+        for name in links:
+            if wanted.get(os.fsencode(name), NativeMode.LINK) != NativeMode.LINK:
+                os.unlink(os.path.join(folder, name))
+        for entry in tree:
+            if isinstance(entry, pygit2.Tree):
+                sweep(os.path.join(folder, os.fsdecode(entry.raw_name or b"")), entry)
+
+    sweep(files_of(repository), tree)
+
+
+def unlink(root: str, paths: Iterable[str]) -> None:
+    """Remove symbolic links at, and on the way to, files that are about to be written, the outer ones first."""
+    for place in sorted({place for path in paths for place in (path, *parents_of(path))}, key=len):
+        if os.path.islink(os.path.join(root, place)):
+            os.unlink(os.path.join(root, place))
 
 
 def links_in_the_way(repository: pygit2.Repository, tree: pygit2.Tree, index: pygit2.Index) -> list[str]:
     """The symbolic links of no commit that are where `tree` has folders."""
     root = files_of(repository)
     return [path for path in _folders_of(tree) if os.path.islink(os.path.join(root, path)) and path not in index]
-
-
-def _folders_above(paths: Iterable[str]) -> list[str]:
-    """The folders that the paths lie in, the outer ones first."""
-    return sorted({parent for path in paths for parent in parents_of(path)}, key=len)
 
 
 def _folders_of(tree: pygit2.Tree, prefix: str = "") -> Iterator[str]:

@@ -35,7 +35,7 @@ from arboretum.backends.libgit2.switching import (
     overwritten,
     remove_file,
     require_files,
-    unlink_folders,
+    unlink_all,
     write_changes,
     write_tree_files,
 )
@@ -205,7 +205,7 @@ class Files(Worktrees):
         if mode is not ResetMode.SOFT:
             fresh_index(repository)
         if mode is ResetMode.HARD:
-            unlink_folders(repository, commit.tree)
+            unlink_all(repository, commit.tree)
         sign_reflogs(repository)
         repository.reset(commit.id, _RESET[mode])
         if before.oid is not None:
