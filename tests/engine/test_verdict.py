@@ -171,6 +171,14 @@ def test_flaky_shows_its_outcomes() -> None:
     )
 
 
+def test_the_reason_has_its_message() -> None:
+    """What kept a trial from being evidence is noted; what says nothing beside evidence is not."""
+    own = (trial(P), trial(Outcome.TIMEOUT, 2, message="stopped after 5 s"))
+    assert judge(hypothesis(), own, trials(F)).notes == ("why: stopped after 5 s",)
+    own = (trial(P), trial(Outcome.CANCELLED, 2, message="interrupted"))
+    assert judge(hypothesis(), own, trials(F)).notes == ()
+
+
 def test_passes_but_slower_is_seen() -> None:
     """A supported hypothesis that takes three times as long as the control is flagged, with the numbers."""
     own = tuple(trial(P, i, duration=3.0 + i / 100) for i in range(1, 5))

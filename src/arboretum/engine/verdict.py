@@ -120,7 +120,7 @@ def _own_notes(own: Weight, trials: Sequence[Trial]) -> Iterable[str]:
             f"mixed: {own.agree} of {own.agree + own.contradict} trials came out as predicted "
             f"(95% interval of the rate {low:.2f} to {high:.2f})"
         )
-    for message in dict.fromkeys(t.message for t in trials if t.message and not t.outcome.is_evidence):
+    for message in dict.fromkeys(t.message for t in trials if t.message and t.outcome is own.problem):
         yield f"why: {message}"
     if any(t.leaked for t in trials):
         yield "leaked: processes were still running when the command had ended, and were stopped"
