@@ -15,7 +15,7 @@ from typing import Final
 from attrs import frozen
 
 from arboretum.engine.steps import Step
-from arboretum.values import Oid
+from arboretum.values import Oid, RefName
 
 #: What a worktree at rest has; everything else is a lock, or an operation half done (merge, rebase, bisect, ...).
 _AT_REST: Final = frozenset(
@@ -181,6 +181,15 @@ def detach(admin: str, commit: Oid, step: Step) -> None:
     temporary = os.path.join(admin, "HEAD.arboretum")
     with open(temporary, "w", encoding="ascii") as file:
         file.write(f"{commit}\n")
+    os.replace(temporary, os.path.join(admin, "HEAD"))
+
+
+def attach(admin: str, branch: RefName, step: Step) -> None:
+    """Put HEAD on `branch`, which has to stand at the commit that HEAD stands at: no file and no index changes."""
+    step("slot.attach")
+    temporary = os.path.join(admin, "HEAD.arboretum")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(f"ref: {branch}\n")
     os.replace(temporary, os.path.join(admin, "HEAD"))
 
 

@@ -83,14 +83,14 @@ class Integration:
         """
         record = records[task.id]
         assert record.commit is not None
-        if record.start == tip:
-            tree = self.tree_of(record.commit)
+        if record.start == tip:  # nothing to merge: the tree and the changes are those that were checked after the task
+            tree, changed = self.tree_of(record.commit), record.changed
         else:
             outcome = self.backend.merge_trees(tip, record.commit)
             if outcome.tree is None:
                 return self._conflict(tip, task, records, outcome.conflicts)
             tree = outcome.tree
-        changed = [entry.path for entry in self.backend.diff_trees(tip, tree, renames=False)]
+            changed = tuple(entry.path for entry in self.backend.diff_trees(tip, tree, renames=False))
         outside = task.allowed.outside(changed)
         if outside:
             return Refusal(
