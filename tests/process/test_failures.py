@@ -545,9 +545,11 @@ def test_systems_that_lack_something(
     """Without subreapers, /proc/.../children or pidfds, no descendant survives either."""
     tail = f"60.{int(mark[5:17], 16)}"
     if lacking in {"subreaper", "all"}:
-        monkeypatch.setattr(descendants_module, "_set_subreaper", lambda on: False)
+        monkeypatch.setattr(DESCENDANTS, "adopts", False)
     if lacking == "children file":
+        monkeypatch.setattr(descendants_module, "_set_subreaper", lambda: True)
         monkeypatch.setattr(type(DESCENDANTS), "_open_children", lambda self: False)
+        monkeypatch.setattr(DESCENDANTS, "adopts", None)
     if lacking in {"pidfd", "all"}:
         monkeypatch.delattr(os, "pidfd_open")
     script = (

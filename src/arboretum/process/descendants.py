@@ -3,7 +3,7 @@
 A process group holds those that stayed in it. Those that called ``setsid`` or forked twice have left it, so
 these marks are used, each of which a process keeps through fork and exec:
 
-- **Adoption.** While a command runs, this process is a *subreaper* (Linux, ``prctl(2)``): the kernel gives it
+- **Adoption.** From its first command on, this process is a *subreaper* (Linux, ``prctl(2)``): the kernel gives it
   every orphan among its descendants. One read of ``/proc/self/task/PID/children`` then shows, for the price of
   a system call, whether anything of an ended command is left, and what is killed can be reaped.
 - **A tag in the environment** says whose orphan it is, when several commands run at once. It nests, so that
@@ -62,13 +62,18 @@ class Tag:
     text: str
     number: int
 
-    def put_on(self, pid: int, *, late: bool = False) -> None:
-        """Mark a process, and when that comes `late`, the children, too, that it may have made."""
+    def put_on(self, pid: int) -> None:
+        """Mark a process."""
         if sys.platform == "linux":
             with contextlib.suppress(OSError, ValueError):  # gone already, or not allowed
                 resource.prlimit(pid, resource.RLIMIT_RTTIME, (self.number, _hard_limit()))
-                for child in _children_of_thread(pid) if late else ():
-                    self.put_on(child, late=True)
+
+    def put_on_children(self, pid: int) -> None:
+        """Mark the children, and theirs, that a process made before it was marked itself."""
+        with contextlib.suppress(OSError, ValueError):
+            for child in _children_of_thread(pid):
+                self.put_on(child)
+                self.put_on_children(child)
 
     def is_on(self, pid: int, leader: int) -> bool | None:
         """Whether a process descends from the command whose leader, not yet reaped, is `leader`.
@@ -97,7 +102,6 @@ class Descendants:
     _token: str = field(init=False)
     _counter: Iterator[int] = field(init=False)
     _lock: threading.Lock = field(init=False)
-    _running: int = field(default=0, init=False)
     _children: int = field(default=-1, init=False)
     _devnull: int = field(default=-1, init=False)
     _strangers: set[int] = field(factory=set, init=False)
@@ -119,7 +123,7 @@ class Descendants:
         self._token = secrets.token_hex(4)
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
-        self._running, self._children, self._guard, self.adopts = 0, -1, None, None
+        self._children, self._guard, self.adopts = -1, None, None
         self._strangers, self._unreadable = set(), set()
         self.starting = threading.Lock()
 
@@ -135,20 +139,15 @@ class Descendants:
                 self._guard = Guard.start(self._token)
 
     def enter(self) -> None:
-        """Say that a command is about to run: orphans are adopted from now on, and the guard watches."""
+        """Say that a command is about to run: from the first one on orphans are adopted, and the guard watches.
+
+        Adoption is not ended with the last command: to start it, the kernel walks the whole process tree, which
+        would cost each of many short commands a twentieth of its time.
+        """
         if self._guard is None:
             self.watch()
-        with self._lock:
-            self._running += 1
-            if self._running == 1:
-                self.adopts = _set_subreaper(True) and self._open_children()
-
-    def leave(self) -> None:
-        """Say that a command is over; after the last one orphans go where they went before."""
-        with self._lock:
-            self._running -= 1
-            if self._running == 0:
-                _set_subreaper(False)
+        if self.adopts is None:
+            self.adopts = _set_subreaper() and self._open_children()
 
     def devnull(self) -> int:
         """An empty input, opened once."""
@@ -274,15 +273,10 @@ def _session(pid: int) -> int:
         return -1
 
 
-def _set_subreaper(on: bool) -> bool:
+def _set_subreaper() -> bool:
     if sys.platform != "linux":
         return False
-    return bool(_libc().prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) == 0)
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 DESCENDANTS: Final = Descendants()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import os
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +18,7 @@ from arboretum.events import CommandFinished, Observers
 from arboretum.process.descendants import DESCENDANTS
 from arboretum.process.model import CommandRequest, CommandResult, OutputLine
 from arboretum.process.supervision import Supervisor
+from arboretum.process.threads import THREADS
 
 _EXIT_TIMEOUT: Final = 5.0  # seconds to wait for each command that still runs when the interpreter ends
 
@@ -104,17 +105,22 @@ class SubprocessRunner:
         its grace period, and without one when the task is cancelled a second time.
         """
         command = self.start(request, on_line=on_line)
-        ended = asyncio.wrap_future(command.future)
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed in between: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
+
+        command.future.add_done_callback(tell)
         try:
-            return await asyncio.shield(ended)
+            await ended.wait()
         except asyncio.CancelledError:
-            command.stop()
-            while not ended.done():
-                try:
-                    await asyncio.wait([ended])
-                except asyncio.CancelledError:
-                    command.stop()
+            while not command.future.done():
+                command.stop()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await ended.wait()
             raise
+        return command.future.result()
 
     def start(self, request: CommandRequest, *, on_line: OutputLine | None = None) -> RunningCommand:
         """Run `request` in a thread of its own and return at once."""
@@ -125,8 +131,7 @@ class SubprocessRunner:
         _end_commands_at_exit()
         _live.add(command)
         # The context goes along, so that log records made by listeners and observers carry the caller's ids.
-        work = functools.partial(contextvars.copy_context().run, self._work, command, supervisor)
-        threading.Thread(target=work, name=f"command {request.argv[0]}", daemon=True).start()
+        THREADS.submit(functools.partial(contextvars.copy_context().run, self._work, command, supervisor))
         return command
 
     def _work(self, command: RunningCommand, supervisor: Supervisor) -> None:
@@ -143,6 +148,8 @@ class SubprocessRunner:
             future.set_result(result)
 
     def _told(self, result: CommandResult) -> CommandResult:
+        if not self.observers:
+            return result
         self.observers(
             CommandFinished(
                 command=result.command,

@@ -52,6 +52,7 @@ _TICK: Final = 0.5  # seconds; the longest sleep, so that suspension is noticed 
 _SUSPENDED: Final = 1.0  # seconds that a sleep must overrun by to count as a suspension of this process
 _LOOK_AGAIN: Final = 0.005  # seconds between two looks for descendants that are about to end
 _PROMPT: Final = 0.0005  # seconds in which a program, once started, has hardly been able to fork
+_SETTLED: Final = 0.002  # seconds after which a command that was marked late has its children marked, too
 _SWEEP_TIMEOUT: Final = 5.0  # seconds for the kernel to end what was killed
 _QUIET_LOOKS: Final = 3  # that find nothing, before it is believed: a process that is just executing has no tag
 _WITHOUT_PIDFD: Final = 0.02  # seconds between two looks at a leader where the system has no pidfd
@@ -91,6 +92,7 @@ class Supervisor:
     _leaked: bool = field(default=False, init=False)
     _survivors: tuple[str, ...] = field(default=(), init=False)
     _reaping: bool = field(default=False, init=False)
+    _marked_late: bool = field(default=False, init=False)
     _looked: float = field(factory=time.monotonic, init=False)
     _wake_lock: threading.Lock = field(factory=threading.Lock, init=False)
 
@@ -111,7 +113,6 @@ class Supervisor:
             raise
         finally:
             self._close()
-            DESCENDANTS.leave()
         return self._result(failure)
 
     def make_stoppable(self) -> None:
@@ -129,7 +130,7 @@ class Supervisor:
             self._stops += 1
             if self._wake[1] >= 0:
                 with contextlib.suppress(BlockingIOError):  # full, so it wakes anyhow
-                    os.write(self._wake[1], b"!")
+                    os.write(self._wake[1], (1).to_bytes(8, sys.byteorder))  # what an eventfd takes, and a pipe, too
 
     # -- starting
 
@@ -163,7 +164,8 @@ class Supervisor:
                 started = start(self.request, self._cwd, env, pipes)
                 if not isinstance(started, SpawnFailure):
                     self._process, self.pid = started, started.pid
-                    self._tag.put_on(self.pid, late=time.monotonic() - before > _PROMPT)
+                    self._tag.put_on(self.pid)
+                    self._marked_late = time.monotonic() - before > _PROMPT
         except OSError as error:
             return out_of_resources("open pipes", error)
         except (ValueError, TypeError) as error:
@@ -193,9 +195,12 @@ class Supervisor:
         return Pipes(stdin, stdout, stderr)
 
     def _open_wake(self) -> None:
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        os.set_blocking(writing, False)
+        if hasattr(os, "eventfd"):
+            reading = writing = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            reading, writing = os.pipe()
+            os.set_blocking(reading, False)
+            os.set_blocking(writing, False)
         self._poll.register(reading, select.POLLIN)
         self._wake = reading, writing
 
@@ -342,9 +347,9 @@ class Supervisor:
         """Move bytes until `done` or the deadline."""
         longest = _TICK if self._pidfd >= 0 else _WITHOUT_PIDFD
         while not done():
-            wait = longest
+            wait = _SETTLED if self._marked_late else longest
             if deadline is not None:
-                wait = min(longest, deadline - self._now())
+                wait = min(wait, deadline - self._now())
                 if wait <= 0:
                     return
             before = time.monotonic()
@@ -355,6 +360,9 @@ class Supervisor:
             if now - before > wait + _SUSPENDED:
                 # Ctrl-Z, SIGSTOP, a sleeping machine: that time is not the command's.
                 self._paused += now - before - wait
+            if self._marked_late and not self._exited and now - before >= wait:
+                self._tag.put_on_children(self.pid)
+                self._marked_late = False
             if not self._exited and now - self._looked >= longest:
                 self._looked = now
                 self._look()
@@ -446,9 +454,8 @@ class Supervisor:
             os.close(self._pidfd)
             self._pidfd = -1
         with self._wake_lock:
-            for fd in self._wake:
-                if fd >= 0:
-                    os.close(fd)
+            for fd in {*self._wake} - {-1}:
+                os.close(fd)
             self._wake = (-1, -1)
 
     def _result(self, failure: SpawnFailure | None) -> CommandResult:
