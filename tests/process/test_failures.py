@@ -632,10 +632,11 @@ def test_cost_per_command_does_not_grow(runner: SubprocessRunner) -> None:
         assert all(result.success for result in results)
 
     asyncio.run(main())
+    assert wait_until(lambda: threading.active_count() == 1)
     before = footprint()
     for _ in range(3):
         asyncio.run(main())
-    assert wait_until(lambda: footprint() == before)
+    assert wait_until(lambda: footprint() == before), (before, footprint())
 
 
 @pytest.mark.slow

@@ -239,11 +239,12 @@ def signal_group(leader: int, *numbers: signal.Signals) -> None:
 
 
 def describe(pid: int) -> str:
-    """A process for people: ``4711 sleep 100``."""
+    """A process for people: ``4711 sleeping: sleep 100``."""
     import psutil  # late: a fifth of the time that this package takes to import, and rarely needed
 
     try:
-        return f"{pid} {' '.join(psutil.Process(pid).cmdline())}".strip()
+        process = psutil.Process(pid)
+        return f"{pid} {process.status()}: {' '.join(process.cmdline()) or process.name()}"
     except psutil.Error:
         return str(pid)
 

@@ -53,7 +53,7 @@ _SUSPENDED: Final = 1.0  # seconds that a sleep must overrun by to count as a su
 _LOOK_AGAIN: Final = 0.005  # seconds between two looks for descendants that are about to end
 _PROMPT: Final = 0.0005  # seconds in which a program, once started, has hardly been able to fork
 _SETTLED: Final = 0.002  # seconds after which a command that was marked late has its children marked, too
-_SWEEP_TIMEOUT: Final = 5.0  # seconds for the kernel to end what was killed
+_SWEEP_TIMEOUT: Final = 20.0  # seconds for the kernel to end what was killed; a busy machine takes some
 _QUIET_LOOKS: Final = 3  # that find nothing, before it is believed: a process that is just executing has no tag
 _WITHOUT_PIDFD: Final = 0.02  # seconds between two looks at a leader where the system has no pidfd
 
