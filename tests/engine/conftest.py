@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 from attrs import define
+from hypothesis import settings
 
 from arboretum.engine.pool import WorktreePool
 from arboretum.repository import Repository
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
+
+# Time is never asserted in a test: a machine with much to do is no defect.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 @define(eq=False)

@@ -65,6 +65,7 @@ class LocalExecutor:
         jobs: int | None = None,
         max_bytes: int | None = None,
         observers: Observers | None = None,
+        setup_timeout: float | None = _SETUP_TIMEOUT,
     ) -> Self:
         """An executor for `repository` with the pool of its own, which all its processes share.
 
@@ -73,6 +74,7 @@ class LocalExecutor:
             jobs: How many trials at once; None for one for each processor.
             max_bytes: How much disk space the slots may take; None for no limit.
             observers: Told of every change of a slot.
+            setup_timeout: Seconds for a setup; None for never.
 
         Raises:
             PoolError: The pool cannot be made.
@@ -84,6 +86,7 @@ class LocalExecutor:
             jobs,
             output_root=os.path.join(repository.state_dir, "runs"),
             include_from=None if repository.is_bare else repository.path,
+            setup_timeout=setup_timeout,
         )
 
     @property

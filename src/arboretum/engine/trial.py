@@ -233,7 +233,8 @@ def setup_digest(request: TrialRequest, backend: GitBackend) -> str:
     inputs = tuple(parse_tree_path(path) for path in request.setup_inputs)
     entries = backend.read_tree(request.commit) if inputs else ()
     content = [[e.path, e.mode, e.oid] for e in entries if _is_below(e.path, inputs)]
-    identity = [request.setup.argv, request.setup.shell, sorted(request.setup_env.items()), request.include, content]
+    setup = [request.setup.argv, request.setup.shell, sorted(request.setup_env.items())]
+    identity = [setup, request.include, inputs, content]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
