@@ -22,7 +22,14 @@ from arboretum.repository import Repository
 MOST_JOBS = 3
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  arboretum demo
+  arboretum demo --report html:demo.html
+  arboretum demo --keep /tmp/demo                 keep the repository, to look around in it
+"""
+)
 @click.option("--keep", metavar="DIR", help="Make the repository here and keep it.")
 @click.option("--repeats", type=click.IntRange(1, 100), help="How many trials each hypothesis gets.")
 @click.option("--timeout", type=DurationType(), help="For each trial.")

@@ -31,7 +31,13 @@ class Finding:
     text: str
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  arboretum doctor
+  arboretum -C ../other doctor --format json
+"""
+)
 @format_option
 @pass_context
 def doctor(context: Context, output: str) -> int:

@@ -28,7 +28,13 @@ def _store(repository: Repository) -> ResultStore:
     return ResultStore.open(os.path.join(repository.state_dir, "results.sqlite3"))
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  arboretum history
+  arboretum history -n 1 --format json | jq -r '.runs[0].run'
+"""
+)
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many runs.")
 @format_option
 @pass_context
@@ -107,7 +113,13 @@ def run_id(repository: Repository, text: str | None) -> str:
     return found[0]
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  arboretum why 20261124-101500-a1b2c3 off-by-one
+  arboretum why 20261124 control --attempt 2      the beginning of an id is enough where it names one run
+"""
+)
 @click.argument("run")
 @click.argument("hypothesis")
 @click.option("--attempt", type=click.IntRange(1), default=1, show_default=True, help="Which repeat.")

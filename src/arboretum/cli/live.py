@@ -127,7 +127,11 @@ class LiveDisplay:
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for entry in shown:
             table.add_row(Text(entry.subject), format_duration(now - entry.since), Text(entry.line, style="dim"))
-        more = [Text(f"… and {len(running) - len(shown)} more", style="dim")] if len(running) > len(shown) else []
+        more = (
+            [Text(f"… and {len(running) - len(shown)} more", style="dim", no_wrap=True, overflow="ellipsis")]
+            if len(running) > len(shown)
+            else []
+        )
         bar = Table.grid(padding=(0, 1))
         for _ in range(4):
             bar.add_column(no_wrap=True)

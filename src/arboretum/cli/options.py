@@ -28,6 +28,19 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # older clicks h
         return seconds
 
 
+def complete_revision(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The branches and tags that begin with `incomplete`, for the shell; none where there is no repository."""
+    from arboretum.errors import ArboretumError
+    from arboretum.repository import Repository
+
+    try:
+        with Repository.discover(".") as repository:
+            names = [ref.name.short for prefix in ("refs/heads/", "refs/tags/") for ref in repository.refs(prefix)]
+    except ArboretumError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def format_option(command: _F) -> _F:
     """``--format text|json``."""
     option = click.option(

@@ -10,12 +10,24 @@ from arboretum.cli.options import format_option
 from arboretum.engine.pool import WorktreePool
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  arboretum pool status
+  arboretum pool clean
+"""
+)
 def pool() -> None:
     """Look at the pool of reusable worktrees, or clean it."""
 
 
-@pool.command()
+@pool.command(
+    epilog="""\b
+Examples:
+  arboretum pool status
+  arboretum pool status --format json | jq '.slots | length'
+"""
+)
 @format_option
 @pass_context
 def status(context: Context, output: str) -> int:
@@ -54,7 +66,12 @@ def status(context: Context, output: str) -> int:
     return ExitCode.DOES_NOT_HOLD if problems else ExitCode.HOLDS
 
 
-@pool.command()
+@pool.command(
+    epilog="""\b
+Example:
+  arboretum pool clean                            the next run makes its slots anew
+"""
+)
 @pass_context
 def clean(context: Context) -> int:
     """Remove every slot that nobody uses. What arboretum did not make is left alone."""

@@ -13,6 +13,7 @@ from arboretum.cli.options import (
     DurationType,
     cache_options,
     command_words,
+    complete_revision,
     executor_option,
     format_option,
     jobs_option,
@@ -36,7 +37,7 @@ Examples:
 Exit codes: 0 every commit passed, 1 one failed, 3 none failed but not all passed.
 """,
 )
-@click.argument("revisions", metavar="RANGE")
+@click.argument("revisions", metavar="RANGE", shell_complete=complete_revision)
 @click.argument("words", nargs=-1, metavar="-- COMMAND...")
 @click.option("--first-parent", is_flag=True, help="Follow only the first parent of a merge.")
 @click.option("--path", "paths", multiple=True, metavar="PATH", help="Only commits that touch this path.")
@@ -129,8 +130,8 @@ A command that exits with 125 says that the commit cannot be tested.
 Exit codes: 0 found, 3 only commits that cannot be tested are left.
 """,
 )
-@click.argument("good")
-@click.argument("bad")
+@click.argument("good", shell_complete=complete_revision)
+@click.argument("bad", shell_complete=complete_revision)
 @click.argument("words", nargs=-1, metavar="-- COMMAND...")
 @click.option("--first-parent", is_flag=True, help="Follow only the first parent of a merge.")
 @click.option("--confidence", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), help="For flaky tests.")

@@ -116,17 +116,19 @@ class Renderer:
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in view.rows:
             verdict = Text(f"{_MARKS[row.verdict]} {row.verdict}", style=_STYLES[row.verdict])
-            why = "\n".join([row.reason, *row.notes])
             table.add_row(
-                Text(row.id), verdict, Text(why), f"{row.confidence:.2f}", Text(_trials(row.trials)),
+                Text(row.id), verdict, row.reason, f"{row.confidence:.2f}", Text(_trials(row.trials)),
                 "–" if row.median is None else f"{row.median:.2f} s", "–" if row.pace is None else f"{row.pace:.1f}×",
             )  # fmt: skip
         time = "–" if view.control_median is None else f"{view.control_median:.2f} s"
         table.add_row(Text("control", style="dim"), "", "", "", Text(_trials(view.control)), time, "")
         console.print(table)
         console.print()
-        for note in view.notes:
-            console.print(Text(note, style="yellow"))
+        notes = [Text.assemble((row.id, "bold"), f"  {note}") for row in view.rows for note in row.notes]
+        for note in (*notes, *(Text(note, style="yellow") for note in view.notes)):
+            console.print(note)
+        if notes or view.notes:
+            console.print()
         console.print(Text(view.recommendation, style="bold"))
         if self.verbosity >= 0:
             self.note(f"run {result.run}, {result.duration:.1f} s. See it again: arboretum show {result.run}")

@@ -16,6 +16,7 @@ from arboretum.cli.options import (
     DurationType,
     cache_options,
     command_words,
+    complete_revision,
     executor_option,
     format_option,
     jobs_option,
@@ -42,8 +43,20 @@ Exit codes: 0 a hypothesis is supported, 1 all are falsified, 2 bad input, 3 inc
 """,
 )
 @click.argument("words", nargs=-1, metavar="[FILE] [-- COMMAND...]")
-@click.option("--ref", "refs", multiple=True, metavar="REV", help="A revision to test; may be given again and again.")
-@click.option("--base", metavar="REV", help="What the control runs on.  [default: HEAD, or the file's]")
+@click.option(
+    "--ref",
+    "refs",
+    multiple=True,
+    metavar="REV",
+    shell_complete=complete_revision,
+    help="A revision to test; may be given again and again.",
+)
+@click.option(
+    "--base",
+    metavar="REV",
+    shell_complete=complete_revision,
+    help="What the control runs on.  [default: HEAD, or the file's]",
+)
 @click.option("--repeats", type=click.IntRange(1, 10_000), help="How many trials each hypothesis gets.")
 @click.option("--timeout", type=DurationType(), help="For each trial: seconds, 90s, 5m.")
 @click.option("--stop-on", type=click.Choice(["supported"]), help="End the run as soon as one is supported.")

@@ -13,7 +13,14 @@ from arboretum.cli.options import format_option
 from arboretum.values import WorktreeInfo
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  arboretum worktree list
+  arboretum worktree add ../review --new-branch review
+  arboretum worktree remove ../review
+"""
+)
 def worktree() -> None:
     """List, add, remove and mend worktrees. Safe against any number of processes that do the same."""
 
@@ -32,7 +39,14 @@ def document(info: WorktreeInfo) -> dict[str, Any]:
     }
 
 
-@worktree.command("list")
+@worktree.command(
+    "list",
+    epilog="""\b
+Examples:
+  arboretum worktree list
+  arboretum worktree list --format json | jq -r '.worktrees[] | select(.locked != null).path'
+""",
+)
 @format_option
 @pass_context
 def list_(context: Context, output: str) -> int:
@@ -105,7 +119,13 @@ def add(
     return ExitCode.HOLDS
 
 
-@worktree.command()
+@worktree.command(
+    epilog="""\b
+Examples:
+  arboretum worktree remove ../review
+  arboretum worktree remove ../review --force     its uncommitted work is kept under a salvage ref
+"""
+)
 @click.argument("path")
 @click.option("--force", is_flag=True, help="Although it holds changes; these are kept under refs/arboretum/salvage/.")
 @pass_context
@@ -120,7 +140,12 @@ def remove(context: Context, path: str, force: bool) -> int:
     return ExitCode.HOLDS
 
 
-@worktree.command()
+@worktree.command(
+    epilog="""\b
+Example:
+  arboretum worktree move ../review ../review-of-tail
+"""
+)
 @click.argument("path")
 @click.argument("new_path")
 @pass_context
@@ -133,7 +158,12 @@ def move(context: Context, path: str, new_path: str) -> int:
     return ExitCode.HOLDS
 
 
-@worktree.command()
+@worktree.command(
+    epilog="""\b
+Example:
+  arboretum worktree lock ../review --reason "on a USB disk"
+"""
+)
 @click.argument("path")
 @click.option("--reason", default="", help="Why, for whoever finds it locked.")
 @pass_context
@@ -144,7 +174,12 @@ def lock(context: Context, path: str, reason: str) -> int:
     return ExitCode.HOLDS
 
 
-@worktree.command()
+@worktree.command(
+    epilog="""\b
+Example:
+  arboretum worktree unlock ../review
+"""
+)
 @click.argument("path")
 @pass_context
 def unlock(context: Context, path: str) -> int:
@@ -154,7 +189,13 @@ def unlock(context: Context, path: str) -> int:
     return ExitCode.HOLDS
 
 
-@worktree.command()
+@worktree.command(
+    epilog="""\b
+Examples:
+  arboretum worktree prune --dry-run
+  arboretum worktree prune
+"""
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @format_option
 @pass_context
@@ -171,7 +212,13 @@ def prune(context: Context, dry_run: bool, output: str) -> int:
     return ExitCode.HOLDS
 
 
-@worktree.command()
+@worktree.command(
+    epilog="""\b
+Examples:
+  arboretum worktree repair                       after the repository was moved
+  arboretum worktree repair ../moved-by-hand
+"""
+)
 @click.argument("paths", nargs=-1)
 @pass_context
 def repair(context: Context, paths: tuple[str, ...]) -> int:
