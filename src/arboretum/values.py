@@ -26,6 +26,8 @@ _REF_FORBIDDEN: Final = (
     (re.compile(r"\.\Z"), "it ends with a dot"),
     (re.compile(r"\.lock(?:/|\Z)"), "a component ends with .lock"),
 )
+# Nearly all names are of this form; one match instead of seven, for lists of thousands.
+_PLAIN_REF: Final = re.compile(r"refs(?:/[A-Za-z0-9_+=-]+(?:\.(?!lock(?:/|\Z))[A-Za-z0-9_+=-]+)*)+\Z")
 #: Refs that live outside ``refs/`` and have one component in capitals (HEAD, ORIG_HEAD, ...).
 _PSEUDO_REF: Final = re.compile(r"[A-Z][A-Z0-9_]*\Z")
 
@@ -75,6 +77,8 @@ class RefName(str):
     def __new__(cls, text: str) -> Self:
         if not isinstance(text, str) or not text:
             raise InvalidValueError("an empty text is not a ref name")
+        if _PLAIN_REF.match(text):
+            return super().__new__(cls, text)
         for pattern, why in _REF_FORBIDDEN:
             if pattern.search(text):
                 raise InvalidValueError(f"{text!r} is not a ref name: {why}")

@@ -59,7 +59,7 @@ _READERS_GRACE: Final = 0.003
 #: Seconds between two looks at the lock while another process holds it; an add holds it for half a millisecond.
 _POLL: Final = 0.002
 #: After so many taken numbers a name is made unique by chance: looking further would take longer with every worktree.
-_NUMBERS: Final = 100
+_NUMBERS: Final = 16
 
 
 @frozen
@@ -101,7 +101,8 @@ class AdminFiles(AdminRecords):
         from filelock import FileLock
 
         try:
-            os.makedirs(self._own, exist_ok=True)
+            if not os.path.isdir(self._own):
+                os.makedirs(self._own, exist_ok=True)
             lock = FileLock(os.path.join(self._own, "worktrees.lock"), thread_local=False)
             lock.acquire(poll_interval=_POLL)
         except OSError as error:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from arboretum.backends.atomic_files import read_text
 from arboretum.errors import WorktreeNotFoundError
@@ -30,6 +30,7 @@ class AdminRecord:
         link: The worktree's ``.git`` file as the record has it; None when that cannot be read.
         head: The content of HEAD: a branch or an id.
         locked: The reason it is locked; None when it is not.
+        path: The worktree's folder.
     """
 
     name: str
@@ -37,10 +38,10 @@ class AdminRecord:
     link: str | None
     head: RefName | Oid | None
     locked: str | None
+    path: str | None = field(init=False)
 
-    @property
-    def path(self) -> str | None:
-        """The worktree's folder."""
+    @path.default
+    def _folder_of_link(self) -> str | None:
         return os.path.dirname(self.link) if self.link is not None else None
 
     def prunable(self) -> str | None:
@@ -71,10 +72,11 @@ class AdminRecords:
     main_path: str | None
     read_ref: RefReader
 
-    @property
-    def base(self) -> str:
-        """The folder of all admin folders."""
-        return os.path.join(self.common_dir, "worktrees")
+    base: str = field(init=False)  # the folder of all admin folders
+
+    @base.default
+    def _folder_of_all(self) -> str:
+        return f"{self.common_dir}/worktrees"
 
     def names(self) -> list[str]:
         """The names of all admin folders, in no order."""
@@ -92,15 +94,16 @@ class AdminRecords:
 
     def record(self, name: str) -> AdminRecord | None:
         """The admin folder of this name; None when there is none."""
-        folder = os.path.join(self.base, name)
+        folder = f"{self.base}/{name}"
         head, link = read_text(f"{folder}/HEAD"), read_text(f"{folder}/gitdir")
         if head is None and link is None and not os.path.isdir(folder):
             return None
-        locked = read_text(f"{folder}/locked")
+        # Hardly any is locked: asking first is cheaper than an exception.
+        locked = read_text(f"{folder}/locked") if os.access(f"{folder}/locked", os.F_OK) else None
         return AdminRecord(
             name=name,
             folder=folder,
-            link=os.path.normpath(os.path.join(folder, link.rstrip("\n"))) if link and link.strip() else None,
+            link=_absolute(folder, link.rstrip("\n")) if link and link.strip() else None,
             head=parse_head(head),
             locked=locked.removesuffix("\n") if locked is not None else None,
         )
@@ -161,12 +164,18 @@ class AdminRecords:
         if self.main_path not in {None, but} and _uses(self._main_head(), self.common_dir, branch):
             return self.main_path
         for name in self.names():
-            folder = os.path.join(self.base, name)
+            folder = f"{self.base}/{name}"
             if _uses(parse_head(read_text(f"{folder}/HEAD")), folder, branch):
                 record = self.record(name)
                 if record is not None and record.path not in {None, but}:
                     return record.path
         return None
+
+
+def _absolute(folder: str, path: str) -> str:
+    # Most links are absolute and plain, and normpath takes as long as reading one.
+    plain = path.startswith("/") and "/." not in path and "//" not in path
+    return path if plain else os.path.normpath(os.path.join(folder, path))
 
 
 def _uses(head: RefName | Oid | None, git_dir: str, branch: RefName) -> bool:

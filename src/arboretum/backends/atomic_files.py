@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ from typing import Final
 
 from arboretum.errors import GitPermissionError
 
-_CHUNK: Final = 1 << 16
+_CHUNK: Final = 1 << 12
 _RENAME_NOREPLACE: Final = 1
 _AT_FDCWD: Final = -100
 
@@ -76,20 +77,28 @@ def rename_new(source: str, target: str) -> None:
     Raises:
         FileExistsError: Something has the name.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if hasattr(libc, "renameat2"):
-            done = libc.renameat2(
-                _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_RENAME_NOREPLACE)
-            )
-            number = ctypes.get_errno()
-            if done == 0:
-                return
-            if number not in {errno.EINVAL, errno.ENOSYS}:
-                raise OSError(number, os.strerror(number), target)
+    renameat2 = _renameat2()
+    if renameat2 is not None:
+        done = renameat2(
+            _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_RENAME_NOREPLACE)
+        )
+        number = ctypes.get_errno()
+        if done == 0:
+            return
+        if number not in {errno.EINVAL, errno.ENOSYS}:
+            raise OSError(number, os.strerror(number), target)
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     os.rename(source, target)
+
+
+@functools.cache
+def _renameat2() -> Callable[..., int] | None:
+    """The system call that Python does not wrap; Linux only."""
+    if sys.platform != "linux":
+        return None
+    function: Callable[..., int] | None = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return function
 
 
 def make_folders(path: str) -> list[str]:

@@ -38,6 +38,9 @@ _EMPTY_TREE: Final = {
     True: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
 _FAILED_PATH: Final = re.compile(r"error: patch failed: (.+?):\d+(?= error: |\Z)")
+_FULL_ID: Final = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+_HEAD_OR_BEFORE: Final = re.compile(r"HEAD(?:[~^][0-9]*)*\Z")
+_TIPS_ON_THE_LINE: Final = 1000
 _NOBODY: Final = b"arboretum <> 0 +0000"
 
 
@@ -46,13 +49,12 @@ class CliObjects(CliSession):
 
     def resolve(self, revision: Revision, *, worktree: str | None = None) -> Oid:
         """See `ObjectReader`."""
-        if worktree is None or worktree == self.command.worktree:
-            found = self.objects.find(f"{revision}^{{commit}}")
-            if found is not None:
-                return found[0]
-            at = None
-        else:
-            at = self.place(worktree)
+        elsewhere = worktree is not None and worktree != self.command.worktree
+        at = self.place(worktree) if worktree is not None and elsewhere else None
+        name = self._seen_from(at[0], revision) if at is not None else revision
+        found = self.objects.find(f"{name}^{{commit}}") if name is not None else None
+        if found is not None:
+            return found[0]
         done = self.command.output(
             "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}",
             operation="resolve", at=at, accept=(0, 1, 128),
@@ -60,6 +62,15 @@ class CliObjects(CliSession):
         if done.code == 0:
             return Oid(done.stdout.decode().strip())
         raise self._unresolved(revision, at)
+
+    def _seen_from(self, git_dir: str, revision: Revision) -> str | None:
+        """How another worktree's revision is called here (gitrevisions(7), "worktrees/"); None: ask git over there."""
+        if _FULL_ID.match(revision):
+            return revision
+        if _HEAD_OR_BEFORE.match(revision):
+            shared = git_dir == self.common_dir
+            return f"{'main-worktree' if shared else f'worktrees/{os.path.basename(git_dir)}'}/{revision}"
+        return None
 
     def _unresolved(self, revision: Revision, at: tuple[str, str] | None) -> RevisionNotFoundError | ObjectMissingError:
         base = revision.split("~")[0].split("^")[0].split("@")[0] or "HEAD"
@@ -105,6 +116,8 @@ class CliObjects(CliSession):
 
     def log(self, query: LogQuery) -> Iterator[Commit]:
         """See `ObjectReader`."""
+        if not query.include:
+            return  # git would start from HEAD
         options = ["--no-show-signature", "--no-color", "--no-decorate", "--no-patch", "--no-notes", "--no-mailmap"]
         options += ["--date=raw", "-z", f"--format=tformat:{parsing.LOG_FORMAT}"]
         if query.first_parent:
@@ -114,8 +127,12 @@ class CliObjects(CliSession):
         if query.limit is not None:
             options.append(f"--max-count={query.limit}")
         tips = [*query.include, *(f"^{oid}" for oid in query.exclude)]
-        paths = ["--", *query.paths] if query.paths else ["--"]
-        with self.command.stream("log", *options, "--end-of-options", *tips, *paths, operation="log") as records:
+        # A command line takes some 30,000 ids; all beyond a few are read from the input, before the paths are.
+        fed = "".join(f"{tip}\n" for tip in tips) if len(tips) > _TIPS_ON_THE_LINE else ""
+        named = ["--stdin"] if fed else ["--end-of-options", *tips]
+        with self.command.stream(
+            "log", *options, *named, "--", *query.paths, operation="log", stdin=fed.encode()
+        ) as records:
             for record in records:
                 yield parsing.parse_log(record)
 

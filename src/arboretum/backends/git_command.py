@@ -180,19 +180,29 @@ class GitCommand:
         return os.fsdecode(self.output(*arguments, operation=operation, at=at).stdout).removesuffix("\n")
 
     @contextlib.contextmanager
-    def stream(self, *arguments: str, operation: str) -> Iterator[Iterator[bytes]]:
-        """Run a git command and read its NUL-ended records as they come; it is ended when the block is left."""
+    def stream(self, *arguments: str, operation: str, stdin: bytes = b"") -> Iterator[Iterator[bytes]]:
+        """Run a git command and read its NUL-ended records as they come; it is ended when the block is left.
+
+        Args:
+            arguments: The command and its arguments.
+            operation: The operation of the port, for the error.
+            stdin: What to feed it; the command must read all of it before it writes.
+        """
         argv = self.argv(arguments, git_dir=self.git_dir, worktree=self.worktree)
         child = self.process.start(
             argv,
             cwd=self.worktree or self.git_dir,
             env=git_environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
         with child:
             finished = False
             try:
+                if child.stdin is not None:
+                    with contextlib.suppress(BrokenPipeError):  # it tells why on its error stream
+                        child.stdin.write(stdin)
+                        child.stdin.close()
                 assert child.stdout is not None
                 yield _records(child.stdout.fileno())
                 finished = True

@@ -66,8 +66,7 @@ class RefFiles:
         # The name may be the tail of a comment line; a ref's line is an id, a blank and the name.
         while at >= 0:
             start = data.rfind(b"\n", 0, at) + 1
-            value = _value(data[start:at])
-            if isinstance(value, Oid):
+            if b" " not in data[start:at] and isinstance(value := _value(data[start:at]), Oid):
                 return value
             at = data.find(wanted, at + 1)
         return None
