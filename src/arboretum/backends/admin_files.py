@@ -225,6 +225,10 @@ class AdminFiles(AdminRecords):
 
     def _clear_claim(self, path: str, *, force: bool) -> None:
         """Refuse a path that is taken; with `force` forget the record of a missing worktree there."""
+        if os.path.lexists(path) and not (os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)):
+            raise PathOccupiedError(
+                f"{path} exists and is not an empty folder", operation="add_worktree", hint="choose another path"
+            )
         stem = sanitised_name(os.path.basename(path))
         for name in itertools.islice(_names(stem), _NUMBERS):
             record = self.record(name) if os.path.lexists(os.path.join(self.base, name)) else None
@@ -247,10 +251,6 @@ class AdminFiles(AdminRecords):
                 doomed = self._rename_aside(hidden)
                 if doomed is not None:
                     remove_tree(doomed)
-        if os.path.lexists(path) and not (os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)):
-            raise PathOccupiedError(
-                f"{path} exists and is not an empty folder", operation="add_worktree", hint="choose another path"
-            )
 
     # Changing --------------------------------------------------------------------------------
 

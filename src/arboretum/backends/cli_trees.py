@@ -124,7 +124,7 @@ class CliTrees(CliRefs):
             raise RefNotFoundError(f"there is no branch {target.short!r}", operation="checkout")
         with self.admin.lock():  # two worktrees must not both find the branch free
             user = self.admin.user_of(target, but=at[1])
-            if user is not None:
+            if user is not None and self.head(worktree).branch != target:
                 raise BranchCheckedOutError(
                     f"branch {target.short!r} is already checked out at {user}",
                     operation="checkout",
@@ -161,7 +161,10 @@ class CliTrees(CliRefs):
 
     def apply(self, worktree: str, patch: bytes, *, index: bool = False) -> None:
         """See `WorkingTree`."""
-        self.apply_patch(patch, *(["--index"] if index else []), operation="apply", at=self.place(worktree))
+        at = self.place(worktree)
+        if index:  # git apply takes what the index remembers of files for true, and would refuse copied worktrees
+            self.command.output("update-index", "-q", "--refresh", operation="apply", at=at, accept=(0, 1))
+        self.apply_patch(patch, *(["--index"] if index else []), operation="apply", at=at)
 
     def cherry_pick(self, worktree: str, commit: Oid) -> Oid:
         """See `WorkingTree`."""
@@ -172,15 +175,20 @@ class CliTrees(CliRefs):
             raise GitOperationError(
                 f"{commit.short} is a merge", operation="cherry_pick", hint="pick its commits instead"
             )
-        if picked.parents:
-            # In memory first: a conflict is told by its paths, and nothing has been touched.
-            outcome = self.merge_trees(head, commit, base=picked.parents[0])
-            if outcome.tree is None:
-                raise ConflictError(
-                    f"{commit.short} ({picked.subject!r}) conflicts in {', '.join(map(repr, outcome.conflicts))}",
-                    paths=outcome.conflicts,
-                    operation="cherry_pick",
-                )
+        # In memory first: a conflict is told by its paths, and nothing has been touched.
+        base = picked.parents[0] if picked.parents else self.write_tree(())
+        outcome = self.merge_trees(head, commit, base=base)
+        if outcome.tree is None:
+            if self.command.output("diff", "--cached", "--quiet", operation="cherry_pick", at=at, accept=(0, 1)).code:
+                raise DirtyWorktreeError(
+                    f"picking {commit.short} would overwrite what is staged", operation="cherry_pick",
+                    hint="commit or stash the changes first",
+                )  # fmt: skip
+            raise ConflictError(
+                f"{commit.short} ({picked.subject!r}) conflicts in {', '.join(map(repr, outcome.conflicts))}",
+                paths=outcome.conflicts,
+                operation="cherry_pick",
+            )
         try:
             self.command.output("cherry-pick", commit, operation="cherry_pick", at=at)
         except GitOperationError:

@@ -40,15 +40,24 @@ class MemoryWorktrees(MemoryWorkingTree):
     def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:
         """See `WorktreeAdmin`."""
         state, path = self.state, self.state.disk.real_path(spec.path)
-        head = self._start(spec)
+        if spec.detach is not None:
+            self._commit_of(spec.detach)
         self._check_free(path)
         claimed = self._claimed(path, force=spec.force)
+        head = self._start(spec)
         if isinstance(head, RefName) and not spec.force:
             self.refuse_in_use(head, None, "add_worktree")
         target = {} if spec.orphan or not spec.checkout else state.store.snapshot(self._commit_of(head))
         if claimed is not None:
             del state.linked[claimed.name]
-        record = WorktreeRecord(state.new_name(path), path, head, dict(target), spec.lock)
+        record = WorktreeRecord(
+            state.new_name(path),
+            path,
+            head,
+            dict(target),
+            spec.lock,
+            bare_index=not spec.checkout or spec.orphan is not None,
+        )
         state.disk.make_folder(path)
         state.disk.write(f"{path}/.git", state.gitfile(record))
         state.linked[record.name] = record
@@ -81,7 +90,6 @@ class MemoryWorktrees(MemoryWorkingTree):
     def _start(self, spec: WorktreeSpec) -> RefName | Oid:
         """Where the new worktree is to stand; refuses what is not there."""
         if spec.detach is not None:
-            self._commit_of(spec.detach)
             return spec.detach
         branch = spec.branch or spec.orphan
         assert branch is not None  # the spec has exactly one of the three

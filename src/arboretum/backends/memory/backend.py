@@ -119,7 +119,7 @@ class MemoryBackend(MemoryWorktrees, MemoryStashes, MemoryRefs):
         if disk.is_file(real) or disk.is_file(f"{common_dir}/{_MARK}") or disk.is_folder(f"{common_dir}/objects"):
             raise PathOccupiedError(f"there is a repository (or a file) at {path} already", operation="init")
         disk.make_folder(common_dir)
-        main = WorktreeRecord("", real, branch)
+        main = WorktreeRecord("", real, branch, bare_index=True)
         state = MemoryState(disk, common_dir, main, bare, ObjectStore(sha256))
         state.config |= {
             "core.repositoryformatversion": ["1" if sha256 else "0"],

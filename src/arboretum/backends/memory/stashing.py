@@ -49,10 +49,14 @@ class MemoryStashes(MemoryWorkingTree):
         return put(work, parents, f"On {where}: {message}" if message else f"WIP on {subject}")
 
     def _work_snapshot(self, record: WorktreeRecord, base: Snapshot) -> Snapshot:
-        """What the tracked files are now; tracked by HEAD or by the index."""
+        """What the tracked files are now; tracked by HEAD or by the index.
+
+        As git's own stash has it, a file that only the index has is kept as it was staged when it is gone.
+        """
         tracked = base.keys() | record.index.keys()
         present = self._view(record, tracked).survey.present
-        return {
+        gone = {path: entry for path, entry in record.index.items() if path not in base and path not in present}
+        return gone | {
             path: record.index[path] if record.index.get(path, (None,))[0] is FileMode.SUBMODULE
             else self._stored(record, path) for path in tracked if path in present
         }  # fmt: skip
@@ -87,7 +91,7 @@ class MemoryStashes(MemoryWorkingTree):
         for path, entry in extra.items():
             switching.write_entry(self.state.disk, record.path, path, entry, store)
         new = {path: entry for path, entry in switch.index.items() if path not in ours}
-        record.index = ours | new if staged is None else staged
+        self.state.set_index(record, ours | new if staged is None else staged)
 
     def _occupied(self, view: switching.WorkView, path: str, switch: switching.Switch) -> bool:
         if path in switch.removes:

@@ -33,6 +33,7 @@ class WorktreeRecord:
         head: The branch it is on, or the commit it stands at.
         index: What is staged.
         locked: Why it is locked; None when it is not.
+        bare_index: Whether nothing has written the index yet: then a checkout takes all files from its target.
         private: Its own refs (``refs/worktree/*``, ``ORIG_HEAD``) and the reflog of its HEAD.
     """
 
@@ -41,6 +42,7 @@ class WorktreeRecord:
     head: RefName | Oid
     index: Snapshot = field(factory=dict)
     locked: str | None = None
+    bare_index: bool = False
     private: RefTable = field(factory=RefTable)
 
 
@@ -94,6 +96,10 @@ class MemoryState:
     def is_gone(self, record: WorktreeRecord) -> bool:
         """Whether the folder of a linked worktree has no ``.git`` any more."""
         return record is not self.main and self.disk.read(f"{record.path}/.git") is None
+
+    def set_index(self, record: WorktreeRecord, index: Snapshot) -> None:
+        """Write the index of a worktree."""
+        record.index, record.bare_index = index, False
 
     def live(self, path: str) -> WorktreeRecord:
         """The record of a worktree with files to work on. Raises WorktreeNotFoundError."""

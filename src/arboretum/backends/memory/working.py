@@ -9,7 +9,7 @@ from attrs import define
 
 from arboretum.backends.identity import identity, tidy_message
 from arboretum.backends.memory import merge, switching
-from arboretum.backends.memory.disk import WorktreeFiles
+from arboretum.backends.memory.disk import File, WorktreeFiles
 from arboretum.backends.memory.objects import Entry, Snapshot, path_key
 from arboretum.backends.memory.patches import apply_patch
 from arboretum.backends.memory.reading import MemoryObjects
@@ -108,7 +108,7 @@ class MemoryWorkingTree(MemoryObjects):
         view, index = self._view(record), dict(record.index)
         for path in paths:
             self._stage_one(view, index, "" if path in {".", ""} else parse_tree_path(path.rstrip("/")))
-        record.index = index
+        self.state.set_index(record, index)
 
     def _stage_one(self, view: switching.WorkView, index: Snapshot, path: str) -> None:
         below = f"{path}/" if path else ""
@@ -186,7 +186,10 @@ class MemoryWorkingTree(MemoryObjects):
             switch = switching.force(record.index, state.store.snapshot(oid))
         else:
             switch = switching.plan(
-                self._head_snapshot(record), record.index, state.store.snapshot(oid), self._view(record)
+                {} if record.bare_index else self._head_snapshot(record),
+                record.index,
+                state.store.snapshot(oid),
+                self._view(record),
             )
             self._refuse_blocked(switch, "checkout")
         self._carry_out(record, switch)
@@ -214,7 +217,7 @@ class MemoryWorkingTree(MemoryObjects):
 
     def _carry_out(self, record: WorktreeRecord, switch: switching.Switch) -> None:
         switching.carry_out(switch, self.state.store, self.state.disk, record.path)
-        record.index = switch.index
+        self.state.set_index(record, switch.index)
 
     @exclusive
     def reset(self, worktree: str, target: Oid, mode: ResetMode) -> None:
@@ -224,7 +227,7 @@ class MemoryWorkingTree(MemoryObjects):
         if mode is ResetMode.HARD:
             self._carry_out(record, switching.force(record.index, snapshot))
         elif mode is ResetMode.MIXED:
-            record.index = dict(snapshot)
+            self.state.set_index(record, dict(snapshot))
         record.private.set(ORIG_HEAD, self.state.head(record).oid, "")
         self.state.move_head(record, target, f"reset: moving to {target}")
 
@@ -261,7 +264,15 @@ class MemoryWorkingTree(MemoryObjects):
         """See `WorkingTree`."""
         record = self.state.live(worktree)
         view, files = self._view(record), WorktreeFiles(self.state.disk, record.path)
-        result = apply_patch(patch, lambda path: files.file(path) if path in files else None)
+
+        def read(path: str) -> File | None:
+            if path in files:
+                return files.file(path)
+            # With the index git takes a file that is gone for unchanged.
+            entry = record.index.get(path) if index else None
+            return self.state.store.file(entry) if entry else None
+
+        result = apply_patch(patch, read)
         hidden = [p for p in result if switching.below_link(self.state.disk, record.path, p, result)]
         if hidden:
             raise PatchFailedError(
@@ -269,7 +280,7 @@ class MemoryWorkingTree(MemoryObjects):
             )
         changed = dict(record.index)
         if index:
-            stale = [p for p in result if record.index.get(p) != view.entry_on_disk(p)]
+            stale = [p for p in result if view.entry_on_disk(p) not in {None, record.index.get(p)}]
             if stale:
                 raise PatchFailedError(
                     f"the patch does not apply: {stale[0]!r} does not match the index", paths=stale, operation="apply"
@@ -283,7 +294,7 @@ class MemoryWorkingTree(MemoryObjects):
                 switching.write_entry(self.state.disk, record.path, path, entry, self.state.store)
                 changed[path] = entry
         if index:
-            record.index = changed
+            self.state.set_index(record, changed)
 
     @exclusive
     def cherry_pick(self, worktree: str, commit: Oid) -> Oid:
