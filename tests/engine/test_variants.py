@@ -79,11 +79,19 @@ def test_each_source_of_change(builder: RepositoryBuilder) -> None:
 
 
 def test_a_patch_that_does_not_apply_is_known_before(builder: RepositoryBuilder) -> None:
-    """A patch against other content is a problem of its hypothesis alone, and the message names file and place."""
-    broken = PATCH.replace(b"-two", b"-zwei")
-    variants = made(builder, Hypothesis(id="broken", patch=broken), Hypothesis(id="fine", patch=PATCH))
+    """A patch against other content is a problem of its hypothesis alone, and the message names file and hunk."""
+    second = b"--- a/c.txt\n+++ b/c.txt\n@@ -1,4 +1,4 @@\n-1\n+one\n 2\n 3\n 4\n@@ -20,3 +20,3 @@\n 20\n-xx\n+21\n 22\n"
+    builder.commit({"c.txt": "".join(f"{n}\n" for n in range(1, 30))})
+    variants = made(
+        builder,
+        Hypothesis(id="broken", patch=PATCH.replace(b"-two", b"-zwei")),
+        Hypothesis(id="second-hunk", patch=second),
+        Hypothesis(id="fine", patch=PATCH),
+        Hypothesis(id="together", combine=("fine", "second-hunk")),
+    )
     assert "a.txt" in variants["broken"].problem
-    assert "1" in variants["broken"].problem
+    for name in ("second-hunk", "together"):
+        assert variants[name].problem.startswith("hunk 2 of c.txt (@@ -20,3 +20,3 @@) does not apply: ")
     assert not variants["fine"].problem
 
 

@@ -90,7 +90,6 @@ async def _run_bisect(
     repository: Repository, span: _Range, plan: Plan, search: BisectSearch | BayesianSearch, options: RunOptions
 ) -> BisectResult:
     clock = time.monotonic()
-    sure = isinstance(search, BisectSearch)
     async with Session.open(repository, options) as session:
         dispatcher = session.dispatcher(plan, search, commit_variants(plan, span.commits.values()))
         status = await session.carry_out(
@@ -107,9 +106,11 @@ async def _run_bisect(
         run=session.run,
         first_bad=candidates[0] if len(candidates) == 1 else None,
         candidates=candidates,
-        confidence=1.0 if isinstance(search, BisectSearch) else search.reached,
+        confidence=search.reached,
         trials=tuple(dispatcher.trials),
-        log=bisect_log(span.goods, span.bad, search.steps, candidates, subjects, replayable=sure),
+        log=bisect_log(
+            span.goods, span.bad, search.steps, candidates, subjects, replayable=isinstance(search, BisectSearch)
+        ),
         status=status,
         duration=time.monotonic() - clock,
         rounds=dispatcher.rounds,

@@ -51,10 +51,14 @@ class HypothesisSearch:
     plan: Plan
     trials: dict[str, dict[int, Trial]] = field(factory=dict, init=False)
     judgements: dict[str, Judgement] = field(factory=dict, init=False)
+    _places: dict[str, int] = field(factory=dict, init=False, repr=False)  # of each subject in the order of trying
+    _complete: set[str] = field(factory=set, init=False, repr=False)
     settle: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.trials |= {subject: {} for subject in (CONTROL, *(h.id for h in self.plan.hypotheses))}
+        subjects = (CONTROL, *(h.id for h in self.order))
+        self.trials |= {subject: {} for subject in subjects}
+        self._places |= {subject: place for place, subject in enumerate(subjects)}
 
     @property
     def control(self) -> tuple[Trial, ...]:
@@ -71,7 +75,7 @@ class HypothesisSearch:
         """Whether nothing more has to be tried."""
         if self.plan.stop_on_supported and any(j.verdict is Verdict.SUPPORTED for j in self.judgements.values()):
             return True
-        return all(self._is_complete(subject) for subject in self.trials)
+        return len(self._complete) == len(self.trials)
 
     def trials_of(self, subject: str) -> tuple[Trial, ...]:
         """The trials of a hypothesis (or of the control), by attempt."""
@@ -81,32 +85,33 @@ class HypothesisSearch:
         """See `Strategy`."""
         if self.is_over:
             return ()
-        subjects = [CONTROL, *(h.id for h in self.order)]
-        known = self._is_complete(CONTROL) or any(t.outcome.is_evidence for t in self.control)
+        subjects = [subject for subject in self._places if subject not in self._complete]
+        known = CONTROL in self._complete or any(t.outcome.is_evidence for t in self.control)
         if self.plan.auto_timeout and not known:  # no timeout can be derived yet
             subjects = [CONTROL]
         keys = [
             (subject, attempt)
             for subject in subjects
-            if not self._is_complete(subject)
             for attempt in range(1, self.plan.repeats + 1)
             if attempt not in self.trials[subject]
         ]
-        if self.plan.stop_on_supported:
-            keys.sort(key=lambda key: subjects.index(key[0]))
-        else:
-            keys.sort(key=lambda key: (key[1], subjects.index(key[0])))
+        if not self.plan.stop_on_supported:
+            keys.sort(key=lambda key: (key[1], self._places[key[0]]))
         # What runs goes on; only then is the rest of the room given to others.
         keys.sort(key=lambda key: key not in running)
         return keys[:limit]
 
     def record(self, trial: Trial) -> tuple[Judgement, ...]:
         """See `Strategy`. Returns the judgements that are now final."""
-        self.trials[trial.hypothesis][trial.attempt] = trial
-        if not self._is_complete(CONTROL):
+        subject = trial.hypothesis
+        self.trials[subject][trial.attempt] = trial
+        if not self._is_complete(subject):
             return ()
-        subjects = [h for h in self.order if h.id not in self.judgements and self._is_complete(h.id)]
-        found = tuple(self.judge(h) for h in subjects)
+        self._complete.add(subject)
+        if CONTROL not in self._complete:
+            return ()
+        ripe = self.order if subject == CONTROL else [h for h in self.plan.hypotheses if h.id == subject]
+        found = tuple(self.judge(h) for h in ripe if h.id in self._complete and h.id not in self.judgements)
         self.judgements |= {j.hypothesis: j for j in found}
         return found
 
@@ -115,8 +120,11 @@ class HypothesisSearch:
         return judge(hypothesis, self.trials_of(hypothesis.id), self.control)
 
     def ranking(self) -> tuple[Judgement, ...]:
-        """All hypotheses, judged by what is known now, best first."""
-        return rank([self.judgements.get(h.id) or self.judge(h) for h in self.plan.hypotheses], self.plan.hypotheses)
+        """All hypotheses, judged by all that is known now, best first.
+
+        A trial that ended after its hypothesis had been decided counts as well.
+        """
+        return rank([self.judge(h) for h in self.plan.hypotheses], self.plan.hypotheses)
 
     def _is_complete(self, subject: str) -> bool:
         trials = self.trials[subject]

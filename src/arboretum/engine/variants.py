@@ -6,8 +6,9 @@ with the hunk or the paths named, and the tree of one that does apply is part of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
@@ -17,6 +18,10 @@ from arboretum.values import Commit, Oid
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
+
+
+_HUNK: Final = re.compile(r"@@ -(?P<start>\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
+_FAILED_AT: Final = re.compile(r"patch failed: (?P<path>.+?):(?P<line>\d+)")
 
 
 @frozen(kw_only=True)
@@ -66,8 +71,35 @@ def make_variants(plan: Plan, repository: Repository) -> tuple[Variant, ...]:
         try:
             found.append(_apply(parts, start, repository))
         except PatchFailedError as error:
-            found.append(evolve(start, problem=error.message))
+            patches = [part.patch for part in parts if part.patch is not None]
+            found.append(evolve(start, problem=_name_hunk(error.message, patches)))
     return tuple(found)
+
+
+def _name_hunk(message: str, patches: Sequence[bytes]) -> str:
+    """Put the hunk that failed first before `message`, when it names file and line: ``hunk 2 of a.py (@@ ... @@)``."""
+    place = _FAILED_AT.search(message)
+    if place is None:
+        return message
+    path, line = place["path"], int(place["line"])
+    for patch in patches:
+        hunks = _hunks_of(patch.decode("utf-8", "surrogateescape"), path)
+        for number, (start, header) in enumerate(hunks, 1):
+            if start == line:
+                return f"hunk {number} of {path} ({header}) does not apply: {message}"
+    return message
+
+
+def _hunks_of(patch: str, path: str) -> list[tuple[int, str]]:
+    """The first old line and the header of each hunk for the file `path`."""
+    found: list[tuple[int, str]] = []
+    current = ""
+    for line in patch.splitlines():
+        if line.startswith(("--- ", "+++ ")):
+            current = line[4:].split("\t")[0].split("/", 1)[-1]
+        elif (header := _HUNK.match(line)) and current == path:
+            found.append((int(header["start"]), header[0]))
+    return found
 
 
 def commit_variants(plan: Plan, commits: Iterable[Commit]) -> tuple[Variant, ...]:
