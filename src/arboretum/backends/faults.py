@@ -44,6 +44,11 @@ _TABLE: Final[tuple[tuple[str, type[GitOperationError], str], ...]] = (
         "check the path, or make a repository there",
     ),
     (
+        r"Unable to create '[^']*\.lock': (?:Permission denied|Read-only|No space|Operation not)",
+        GitPermissionError,
+        "check the permissions and the free space",
+    ),
+    (
         (
             r"Unable to create '[^']*(?:config|index|HEAD|shallow|packed-refs)\.lock': File exists"
             r"|could not lock config file"
