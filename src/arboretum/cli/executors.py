@@ -18,15 +18,24 @@ def open_executor(name: str, repository: Repository, *, jobs: int | None = None)
     """The executor that `name` stands for, closed on exit; None for this machine, where the run makes its own.
 
     Args:
-        name: ``local``.
+        name: ``local``, ``dask-local:N`` (N workers on this machine, for trying it out), ``dask://HOST:PORT``.
         repository: What the trials stand on.
         jobs: How many trials at once; None for the executor's own number.
 
     Raises:
-        UsageError: No executor has the name.
+        UsageError: No executor has the name, or the extra ``distributed`` is not installed.
+        ExecutorError: The cluster cannot be used.
     """
-    del repository, jobs
     if name == "local":
         yield None
         return
-    raise UsageError(f"there is no executor {name!r}", hint="the executor of this machine is: local")
+    if not name.startswith(("dask-local:", "dask://", "tcp://", "tls://")):
+        raise UsageError(f"there is no executor {name!r}", hint="local, dask-local:N or dask://HOST:PORT")
+    try:
+        from arboretum.distributed.dask import open_dask
+    except ImportError as error:
+        raise UsageError(
+            "runs past one machine need dask.distributed", hint="pip install 'arboretum[distributed]'"
+        ) from error
+    with open_dask(name, repository, jobs=jobs) as executor:
+        yield executor

@@ -1,0 +1,93 @@
+"""A real Dask cluster on loopback: a scheduler and worker processes, each with its own home and cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+
+#: What distributed itself warns of when it is imported or closed is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@define(eq=False)
+class Cluster:
+    """Processes of a cluster, and where they keep their things."""
+
+    folder: Path
+    scheduler: subprocess.Popen[bytes] | None = None
+    workers: list[subprocess.Popen[bytes]] = field(factory=list)
+    address: str = ""
+
+    def start_scheduler(self) -> None:
+        file = self.folder / "scheduler.json"
+        self.scheduler = self._start(
+            ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+             "--no-show", "--scheduler-file", str(file)], "scheduler",
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while not file.exists() or not file.read_text().strip():
+            assert time.monotonic() < deadline, "the scheduler did not start"
+            time.sleep(0.05)
+        self.address = json.loads(file.read_text())["address"]
+
+    def start_worker(self, *, slots: int = 1, **env: str) -> subprocess.Popen[bytes]:
+        name = f"w{len(self.workers)}"
+        worker = self._start(
+            ["-m", "arboretum", "worker", "--scheduler", self.address, "--slots", str(slots), "--name", name],
+            name,
+            **env,
+        )
+        self.workers.append(worker)
+        return worker
+
+    def _start(self, arguments: list[str], name: str, **env: str) -> subprocess.Popen[bytes]:
+        home = self.folder / name
+        home.mkdir()
+        own = {"HOME": str(home), "ARBORETUM_CACHE_DIR": str(home / "cache"), "TMPDIR": str(home)}
+        with (self.folder / f"{name}.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-W", "ignore", *arguments], env=os.environ | own | env, cwd=home,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def stop(self) -> None:
+        for process in [*self.workers, *([self.scheduler] if self.scheduler else [])]:
+            kill_group(process)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process with its nanny and its children, the hard way."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler without workers; a test starts those that it wants."""
+    (tmp_path / "cluster").mkdir()
+    made = Cluster(tmp_path / "cluster")
+    made.start_scheduler()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def three_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler and three workers, each as if on a host of its own."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    made.start_scheduler()
+    for _ in range(3):
+        made.start_worker(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull)
+    yield made
+    made.stop()
