@@ -16,6 +16,8 @@ from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arboretum.engine.housekeeping import keep_house
+from arboretum.engine.journal import Journal
 from arboretum.engine.model import Outcome, Trial
 from arboretum.engine.store import ResultStore, Retention, RunRecord
 from arboretum.engine.store_schema import LATEST, STEPS
@@ -266,3 +268,18 @@ def test_processes_and_threads_write_at_once(path):
         assert len(store.trials("r")) == 200
         keys = [key(tree=f"{w}.{n}") for w in (0, 1, 2, 3, 10, 11, 12, 13) for n in range(25)]
         assert len(store.get_many(keys)) == 200
+
+
+def test_old_runs_leave_the_disk_and_live_ones_stay(path, tmp_path):
+    """Folders of runs beyond the retention are removed, with their journals; that of a run that goes on stays."""
+    runs = str(tmp_path / "runs")
+    with ResultStore.open(path) as store:
+        for n in range(4):
+            store.begin_run(RunRecord(id=f"run-{n}", started=1000.0 + n))
+            store.end_run(f"run-{n}", "done")
+            Journal.open(runs, f"run-{n}").close()
+        live = Journal.open(runs, "run-0")
+        assert keep_house(store, runs, Retention(runs=2, age=1e10, cache_age=1e10)) == ("run-1",)
+        live.close()
+        assert sorted(os.listdir(runs)) == ["run-0", "run-2", "run-3"]
+        assert len(store.runs()) == 4

@@ -17,10 +17,11 @@ from attrs import frozen
 from arboretum.engine.steps import Step
 from arboretum.values import Oid, RefName
 
-#: What a worktree at rest has; everything else is a lock, or an operation half done (merge, rebase, bisect, ...).
+#: What a worktree at rest has; everything else is a lock, or an operation half done (merge, rebase, bisect, ...), or a
+#: reflog, which would grow with every trial and hold on to what trials have committed.
 _AT_REST: Final = frozenset(
     {
-        "HEAD", "ORIG_HEAD", "FETCH_HEAD", "commondir", "gitdir", "index", "logs", "locked", "modules",
+        "HEAD", "ORIG_HEAD", "FETCH_HEAD", "commondir", "gitdir", "index", "locked", "modules",
         "config.worktree", "info", "arboretum-slot", "reftable", "COMMIT_EDITMSG", "lfs", "annex",
     }
 )  # fmt: skip

@@ -34,6 +34,7 @@ from arboretum.engine.slots import (
     recovered,
 )
 from arboretum.engine.steps import Step, no_step
+from arboretum.engine.survey import size_on_disk
 from arboretum.errors import GitOperationError, LeaseLostError, PoolError, WorktreeNotFoundError
 from arboretum.events import Observers
 from arboretum.values import Oid, WorktreeSpec
@@ -46,6 +47,7 @@ _log = logging.getLogger(__name__)
 _LOCK_SECONDS: Final = 60.0
 _MANY_FILES: Final = 2000  # below this a reset costs about the same whatever differs
 _MAX_DISTANCES: Final = 4096
+_MEASURE_EVERY: Final = 16  # leases of a slot between two looks at its size, when there is a budget
 
 
 @define(eq=False)
@@ -194,6 +196,8 @@ class WorktreePool:
             lease.slot = evolve(lease.slot, wipe=wipe or lease.slot.wipe, used=time.time())
             if self._files.ownership(lease.slot) in {Ownership.BROKEN, Ownership.FOREIGN}:
                 lease.slot = evolve(lease.slot, admin="")  # the trial did that: it is still ours to make anew
+            if self.max_bytes is not None and (not lease.slot.bytes or lease.slot.trials % _MEASURE_EVERY == 0):
+                lease.slot = evolve(lease.slot, bytes=size_on_disk(lease.path))
             self._give_back(lease, SlotState.FREE if untouched else SlotState.DIRTY)
 
     def note_setup(self, lease: Lease, digest: str) -> None:
@@ -270,7 +274,10 @@ class WorktreePool:
             _log.warning("%s", error)
             self._make(lease, commit)
             proof = self._reset(lease.slot, commit, remove_ignored=fresh)
+        wiped = lease.slot.wipe and self.max_bytes is not None
         lease.slot, lease.ignored = proof.slot, proof.ignored
+        if wiped:
+            lease.slot = evolve(lease.slot, bytes=size_on_disk(lease.path))
         self._change(lease, SlotState.LEASED)
 
     def _make(self, lease: Lease, commit: Oid) -> None:
@@ -325,6 +332,7 @@ class WorktreePool:
                 finally:
                     lock.release()
             self._forget_unknown_records()
+            self._trim()
         remove_asides(self.repository, self._step)
         return Sweep(recovered=tuple(done), forgotten=tuple(forgotten), not_deleted=self._files.empty_trash())
 
@@ -383,6 +391,19 @@ class WorktreePool:
         with contextlib.suppress(WorktreeNotFoundError):
             self.repository.backend.remove_worktree(slot.path, force=True)
         self._files.forget(slot.number)
+
+    def _trim(self) -> None:
+        """Remove slots that are in nobody's hands, the longest unused first, while all together take too much."""
+        slots = self._files.read_all()
+        for slot in sorted(slots, key=lambda slot: slot.used):
+            if len(slots) > 1 and is_over_budget(slots, self.max_bytes) and (lock := self._try_lock(slot.number)):
+                try:
+                    if slot.state not in HELD and self._files.ownership(slot) is Ownership.OURS:
+                        self._files.discard(slot.path)
+                        self._forget(slot)
+                        slots.remove(slot)
+                finally:
+                    lock.release()
 
     def _forget_unknown_records(self) -> None:
         """Remove git's records of worktrees of ours that are gone."""

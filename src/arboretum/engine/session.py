@@ -16,6 +16,7 @@ from arboretum.engine.cache_key import shared_fields
 from arboretum.engine.dispatcher import Dispatcher
 from arboretum.engine.events import RunFinished, RunStarted
 from arboretum.engine.executor import Executor
+from arboretum.engine.housekeeping import keep_house
 from arboretum.engine.journal import Journal, new_run_id, read_journal
 from arboretum.engine.model import CommandSpec, Plan, Trial
 from arboretum.engine.result import RunStatus
@@ -191,6 +192,7 @@ class Session:
                 await self.executor.close()
         finally:
             if self.store is not None:
+                keep_house(self.store, os.path.join(self.repository.state_dir, "runs"))
                 self.store.close()
             if self._journal is not None:
                 self._journal.close()

@@ -209,6 +209,7 @@ class ResultStore:
             self._step("store.remove-raw-output")
             with contextlib.suppress(OSError):
                 os.unlink(file)
+                os.rmdir(os.path.dirname(file))  # when it was the last one
         return kept
 
     def trials(self, run: str) -> tuple[Trial, ...]:

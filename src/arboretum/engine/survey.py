@@ -72,3 +72,15 @@ def put_right(found: Survey) -> None:
     for path in found.odd_files:
         with contextlib.suppress(OSError):
             os.unlink(path)
+
+
+def size_on_disk(root: str) -> int:
+    """How many bytes everything below `root` takes; what cannot be looked at is left out."""
+    total, pending = 0, [root]
+    while pending:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                total += entry.stat(follow_symlinks=False).st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+    return total

@@ -6,6 +6,7 @@ leaves no process behind however they end.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -184,6 +185,10 @@ class TrialInSlot:
 
     def _read(self, result: CommandResult) -> Trial:
         request, path = self.request, self.lease.path
+        outputs = {s: p for s, p in result.output_paths.items() if _keep_output(p)}
+        if self.place.output_dir is not None and not outputs:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.place.output_dir)
         reading = read_evidence(
             request,
             result,
@@ -196,7 +201,7 @@ class TrialInSlot:
             duration=result.duration,
             message=reading.message,
             output_tail=tail_of(result),
-            output_paths={s: p for s, p in result.output_paths.items() if _keep_output(p)},
+            output_paths=outputs,
             metrics=reading.metrics,
             leaked=result.leaked,
         )
