@@ -174,7 +174,7 @@ def test_a_pool_that_became_read_only(ground, tmp_path, monkeypatch):
             subprocess.run(["mount", "-o", "remount,rw", str(cache)], check=True)
         else:
             with pytest.raises(PoolError, match="Read-only"):
-                run_one(ground.repository, request(ground.two), step=Failing("slot.rename", errno.EROFS))
+                run_one(ground.repository, request(ground.two), step=Failing("slot.write.reserved", errno.EROFS))
         assert run_one(ground.repository, request(ground.two)).outcome is Outcome.PASSED
         pool = ground.pool(size=1)
         assert pool.check() == ()
@@ -214,7 +214,7 @@ def test_an_error_at_any_step(ground, name, code):
     failing = Failing(name, code)
     with contextlib.suppress(ArboretumError):
         run_one(ground.repository, asked, step=failing)
-    if name not in {"slot.add", "slot.token", "slot.discard", "reset.forget-index", "include.copy"}:
+    if name not in {"slot.add", "slot.token", "slot.discard", "reset.forget-index", "include.copy", "slot.rename"}:
         assert name in failing.seen
     assert (
         run_one(ground.repository, request(ground.two, "git status --porcelain | grep . && exit 1; exit 0")).outcome

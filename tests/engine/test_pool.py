@@ -145,12 +145,21 @@ def test_what_is_wrong_is_said(ground):
 
 
 def test_records_survive_the_way_to_the_disk(ground):
-    """A record reads back equal."""
+    """A record reads back equal, after any number of them, and after one that was cut off."""
     pool = ground.pool(size=1)
     lease = pool.try_acquire(Want(commit=ground.one, setup=""))
     files = SlotFiles(pool.root, ground.repository.common_dir)
     assert files.read(0) == lease.slot
-    odd = evolve(lease.slot, sparse={"config.worktree": "[core]\n\tx = \udcff\n"}, reason="ü")
+    odd = evolve(lease.slot, sparse={"config.worktree": "[core]\n\tx = \udcff\n" * 300}, reason="ü")
+    path = Path(pool.root) / "state" / "0.json"
+    for number in range(40):
+        files.write(evolve(odd, trials=number))
+        assert files.read(0) == evolve(odd, trials=number)
+        assert path.stat().st_size < 100_000
+    whole = path.read_bytes()
+    for cut in range(1, 30):
+        path.write_bytes(whole + whole[:cut])
+        assert files.read(0) == evolve(odd, trials=39)
     files.write(odd)
     assert files.read(0) == odd
     pool.release(lease)

@@ -17,11 +17,10 @@ from attrs import frozen
 from arboretum.engine.steps import Step
 from arboretum.values import Oid, RefName
 
-#: What a worktree at rest has; everything else is a lock, or an operation half done (merge, rebase, bisect, ...), or a
-#: reflog, which would grow with every trial and hold on to what trials have committed.
+#: What a worktree at rest has; everything else is a lock, or an operation half done (merge, rebase, bisect, ...).
 _AT_REST: Final = frozenset(
     {
-        "HEAD", "ORIG_HEAD", "FETCH_HEAD", "commondir", "gitdir", "index", "locked", "modules",
+        "HEAD", "ORIG_HEAD", "FETCH_HEAD", "commondir", "gitdir", "index", "logs", "locked", "modules",
         "config.worktree", "info", "arboretum-slot", "reftable", "COMMIT_EDITMSG", "lfs", "annex",
     }
 )  # fmt: skip
@@ -41,6 +40,7 @@ _HALF_DONE: Final = frozenset(
 #: What says which files of the commit are to be there at all.
 _SPARSE: Final = ("config.worktree", "info/sparse-checkout")
 _INDEX_HEADER: Final = struct.Struct(">4sII")
+_MAX_REFLOG_BYTES: Final = 16384
 _ASSUME_VALID: Final = 0x8000
 _EXTENDED: Final = 0x4000
 _NAME_LENGTH: Final = 0x0FFF
@@ -152,6 +152,15 @@ def tidy(admin: str, step: Step) -> None:
                 _remove(private, step)
         elif entry.name not in _AT_REST:
             _remove(entry, step)
+    _trim_reflog(os.path.join(admin, "logs", "HEAD"), step)
+
+
+def _trim_reflog(path: str, step: Step) -> None:
+    """Empty the reflog now and then: it would grow with every trial, and hold on to what trials have committed."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_size > _MAX_REFLOG_BYTES:
+            step("reset.trim-reflog")
+            os.truncate(path, 0)
 
 
 def tidy_submodule(git_dir: str, step: Step) -> None:

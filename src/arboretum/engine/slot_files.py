@@ -5,7 +5,7 @@
     <pool>/repository      the common git directory that it belongs to, for people
     <pool>/state/pool.lock held while a slot is chosen
     <pool>/state/N.lock    held by the owner of slot N
-    <pool>/state/N.json    the record of slot N
+    <pool>/state/N.json    the record of slot N: JSON Lines, of which the last whole one counts
     <pool>/slots/NAME-N/   the worktree of slot N
     <pool>/trash/          worktrees that are being deleted
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,8 @@ from arboretum.values import Oid
 
 #: Names another place for what would be in the user's cache folder.
 CACHE_VARIABLE: Final = "ARBORETUM_CACHE_DIR"
+_TAIL_BYTES: Final = 4096
+_MAX_RECORD_BYTES: Final = 65536
 _OWNER_FILE: Final = "arboretum-slot"
 
 
@@ -127,20 +130,36 @@ class SlotFiles:
         """The record of one slot; the same rule for a damaged one."""
         try:
             with open(self._record(number), "rb") as file:
-                return _slot_of(json.loads(file.read()))
-        except (ValueError, TypeError, KeyError, OSError):
-            return Slot(number=number, path=self.slot_path(number), wipe=True)
+                size = os.fstat(file.fileno()).st_size
+                for length in (_TAIL_BYTES, size):
+                    file.seek(max(0, size - length))
+                    if (slot := _last_slot(file.read())) is not None:
+                        return slot
+        except OSError:
+            pass
+        return Slot(number=number, path=self.slot_path(number), wipe=True)
 
     def write(self, slot: Slot) -> None:
-        """Keep the record; a reader sees the old one or this one, never a part.
+        """Keep the record; a reader sees the old one or this one, never a part. Only who holds the slot's lock writes.
+
+        It is appended, because to replace a file costs milliseconds on a file system that then flushes its data (ext4).
 
         Raises:
-            PoolError: It cannot be written; the old one is still there.
+            PoolError: It cannot be written; the old one still counts.
         """
-        data = json.dumps(asdict(slot), separators=(",", ":")).encode("ascii")
+        line = b"\n" + json.dumps(asdict(slot), separators=(",", ":")).encode("ascii") + b"\n"
+        path = self._record(slot.number)
         try:
             self._step(f"slot.write.{slot.state}")
-            self._replace(self._record(slot.number), data)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                size = os.fstat(descriptor).st_size
+                if size > _MAX_RECORD_BYTES:
+                    self._replace(path, line)
+                else:
+                    _append(descriptor, line, size)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise PoolError(
                 f"cannot write the record of slot {slot.name}: {error}",
@@ -308,6 +327,26 @@ def _read_text(path: str) -> str | None:
             return os.fsdecode(file.read(65536))
     except OSError:
         return None
+
+
+def _append(descriptor: int, line: bytes, size: int) -> None:
+    try:
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def _last_slot(data: bytes) -> Slot | None:
+    """The record of the last line that is whole."""
+    for line in reversed(data.split(b"\n")):
+        if line:
+            try:
+                return _slot_of(json.loads(line))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
+    return None
 
 
 def _slot_of(record: dict[str, Any]) -> Slot:
