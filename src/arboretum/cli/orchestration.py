@@ -102,15 +102,14 @@ def _decomposed(
     base: str | None,
     jobs: int | None,
 ) -> TaskPlan:
-    from arboretum.orchestration.co_change import pairs_that_change_together, read_history
     from arboretum.orchestration.decomposition import ask_program, decompose, request_for
-    from arboretum.orchestration.planning import limits_here, tracked_files
+    from arboretum.orchestration.planning import co_changes, limits_here, tracked_files
 
     if not description.strip():
         raise UsageError("the description is empty")
     start = repository.resolve(base or "HEAD")
     files = tracked_files(repository, start)
-    together = pairs_that_change_together(read_history(repository, start))
+    together = co_changes(repository, start, files)
     command = parse_command(task_command) if task_command is not None else None
     if program is None:
         if command is None:

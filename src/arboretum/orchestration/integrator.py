@@ -99,7 +99,8 @@ class Integrator:
         outcome = await self.verify(commit)
         if not outcome.passed:
             raise EngineError(
-                f"`{outcome.command}` fails on {commit.short} before any of the work is added, so it can judge nothing",
+                f"`{outcome.command}` fails on {commit.short} before any of the work is added, so it can judge nothing"
+                + "".join(f"\n  | {line}" for line in outcome.output_tail.strip().splitlines()[-3:]),
                 hint="mend the base or the verify command, then go on with --resume",
             )
 

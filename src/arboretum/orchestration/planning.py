@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -48,10 +49,17 @@ def plan_split(repository: Repository, plan: TaskPlan, *, jobs: int | None = Non
         limits=limits,
         overhead=measure_overhead(repository, base) if measure else USUAL_OVERHEAD,
         measured=measure,
-        together=pairs_that_change_together(read_history(repository, base)),
+        together=co_changes(repository, base, files),
         worktrees=tuple(map(str, worktrees)),
     )
     return evolve(found, warnings=(*found.warnings, *_busy_scopes(plan, worktrees)))
+
+
+def co_changes(repository: Repository, base: Oid, files: Collection[str]) -> dict[tuple[str, str], int]:
+    """The pairs of `files` that history says change together; of files that are gone nothing is said."""
+    there = frozenset(files)
+    pairs = pairs_that_change_together(read_history(repository, base))
+    return {pair: commits for pair, commits in pairs.items() if there.issuperset(pair)}
 
 
 def tracked_files(repository: Repository, commit: Oid) -> tuple[str, ...]:
