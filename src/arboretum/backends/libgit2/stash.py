@@ -30,7 +30,14 @@ from arboretum.backends.libgit2.staging import (
 )
 from arboretum.backends.libgit2.switching import overwritten, write_changes
 from arboretum.backends.libgit2.working_tree import Files
-from arboretum.errors import ConflictError, IdentityMissingError, RefLockedError, StashNotFoundError, UnbornHeadError
+from arboretum.errors import (
+    ConflictError,
+    IdentityMissingError,
+    PatchFailedError,
+    RefLockedError,
+    StashNotFoundError,
+    UnbornHeadError,
+)
 from arboretum.values import ChangeKind, FileMode, Oid, Signature, StashEntry
 
 _STASH: Final = "refs/stash"
@@ -82,7 +89,7 @@ class Stashes(Files):
             full = os.path.join(root, path)
             if os.path.lexists(full) and (not os.path.isdir(full) or os.path.islink(full)):
                 tree.add(_entry_of_file(repository, root, path))  # also one that only the index has lost
-            elif path in tree and int(tree[path].mode) != FileMode.SUBMODULE:
+            elif not flags & FileStatus.INDEX_NEW and path in tree and int(tree[path].mode) != FileMode.SUBMODULE:
                 tree.remove(path)
         return Oid(str(tree.write_tree(repository)))
 
@@ -108,7 +115,7 @@ class Stashes(Files):
         ours = pygit2_tree(repository, str(staged_tree(repository, staged)))
         base, kept = (self._commit(repository, str(parent)).tree for parent in found.parent_ids[:2])
         merged = self._merged(repository, base, ours, found.tree)
-        new_index = self._merged(repository, base, ours, kept) if index else None
+        new_index = self._restaged(base, ours, kept) if index else None
         changes = diff_entries(
             repository, ours.diff_to_tree(merged, flags=DiffOption.INCLUDE_TYPECHANGE), renames=False
         )
@@ -123,6 +130,20 @@ class Stashes(Files):
             write_changes(repository, new, restored, stage=lambda _path: False)
         if new_index is not None:
             edit_index(repository, lambda fresh: fresh.read_tree(new_index))
+
+    def _restaged(self, base: pygit2.Tree, ours: pygit2.Tree, kept: pygit2.Tree) -> pygit2.Tree:
+        """The index with what the stash had staged, applied as a patch, as git's own stash does it."""
+        if base.id == kept.id:
+            return ours
+        patch = self.diff_text(Oid(str(base.id)), Oid(str(kept.id)))
+        try:
+            made = self.apply_to_tree(Oid(str(ours.id)), patch)
+        except PatchFailedError as error:
+            raise ConflictError(
+                "what the stash had staged does not apply to the index", paths=error.paths,
+                hint="apply the stash without the index",
+            ) from error  # fmt: skip
+        return pygit2_tree(self.handles.main(), made)
 
     @staticmethod
     def _merged(

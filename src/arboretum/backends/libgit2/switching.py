@@ -39,7 +39,7 @@ def write_tree_files(
     if strategy & CheckoutStrategy.FORCE and paths is None:
         unlink_all(repository, tree)
     elif strategy & CheckoutStrategy.FORCE:
-        unlink(files_of(repository), paths or ())
+        unlink(repository, paths or ())
     names = None if paths is None else [_BytesPath(path) for path in paths]
     repository.checkout_tree(tree, strategy=strategy, paths=names)  # type: ignore[no-untyped-call]
 
@@ -63,11 +63,27 @@ def unlink_all(repository: pygit2.Repository, tree: pygit2.Tree) -> None:
     sweep(files_of(repository), tree)
 
 
-def unlink(root: str, paths: Iterable[str]) -> None:
-    """Remove symbolic links at, and on the way to, files that are about to be written, the outer ones first."""
-    for place in sorted({place for path in paths for place in (path, *parents_of(path))}, key=len):
-        if os.path.islink(os.path.join(root, place)):
+def unlink(repository: pygit2.Repository, paths: Iterable[str]) -> None:
+    """Remove symbolic links at, and on the way to, files that are about to be written, the outer ones first.
+
+    A link that is in the last commit stays: that one libgit2 replaces, and does not write the file if it is gone.
+    """
+    root = files_of(repository)
+    wanted = set(paths)
+    head = None if repository.head_is_unborn else repository.head.peel(pygit2.Tree)
+    for place in sorted({place for path in wanted for place in (path, *parents_of(path))}, key=len):
+        is_link = os.path.islink(os.path.join(root, place))
+        if is_link and not (place in wanted and head is not None and _mode_in(head, place) == NativeMode.LINK):
             os.unlink(os.path.join(root, place))
+
+
+def _mode_in(tree: pygit2.Tree, path: str) -> NativeMode | None:
+    """The kind of entry that a tree has at a path of any bytes; None when it has none."""
+    name, _, rest = path.partition("/")
+    entry = next((entry for entry in tree if entry.raw_name == os.fsencode(name)), None)
+    if entry is None or not rest:
+        return None if entry is None else NativeMode(entry.filemode)
+    return _mode_in(entry, rest) if isinstance(entry, pygit2.Tree) else None
 
 
 def links_in_the_way(repository: pygit2.Repository, tree: pygit2.Tree, index: pygit2.Index) -> list[str]:
@@ -92,8 +108,8 @@ def overwritten(repository: pygit2.Repository, changes: tuple[DiffEntry, ...]) -
     lost = []
     for raw, flags in repository.status().items():
         path = raw.rstrip("/")
-        if not flags & UNSTAGED:
-            continue
+        if not flags & UNSTAGED & ~FileStatus.WT_DELETED:
+            continue  # a file that is gone is no loss
         blocks = bool(flags & FileStatus.WT_NEW) and (path in folders or any(p in touched for p in parents_of(path)))
         if path in touched or blocks:
             lost.append(path)

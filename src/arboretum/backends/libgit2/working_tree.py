@@ -153,12 +153,10 @@ class Files(Worktrees):
         self._ready(worktree, "checkout", commit.tree)
         if branch is not None and branch != head.branch:
             self._refuse_taken(branch, repository)
-        if not force:
-            index = fresh_index(repository)
-            refuse_conflicts(index, "checkout")
-            _refuse_lost("checkout", links_in_the_way(repository, commit.tree, index))
-        strategy = CheckoutStrategy.FORCE if force else CheckoutStrategy.SAFE
-        self._write_tree_to_files(repository, commit, strategy)
+        if force:
+            write_tree_files(repository, commit.tree, CheckoutStrategy.FORCE)
+        else:
+            self._switch(repository, head, commit.tree)
         sign_reflogs(repository)
         before = head.branch.short if head.branch else head.oid
         after = branch.short if branch else oid
@@ -173,17 +171,30 @@ class Files(Worktrees):
     def _detach(repository: pygit2.Repository, oid: str, message: str) -> None:
         repository.create_reference_direct("HEAD", pygit2.Oid(hex=oid), True, message)
 
-    @staticmethod
-    def _write_tree_to_files(repository: pygit2.Repository, commit: pygit2.Commit, strategy: CheckoutStrategy) -> None:
-        try:
-            write_tree_files(repository, commit.tree, strategy)
-        except pygit2.GitError as error:
-            if "conflict" not in str(error):
-                raise
-            raise DirtyWorktreeError(
-                f"checking out {commit.short_id} would overwrite local changes in {files_of(repository)}",
-                hint="commit or stash them first, or pass force=True to lose them",
-            ) from error
+    def _switch(self, repository: pygit2.Repository, head: Head, tree: pygit2.Tree) -> None:
+        """Go to `tree` with local changes kept, by the table of git-read-tree(1), "Two Tree Merge".
+
+        libgit2's own safe checkout knows no index: it takes a change for done that is only in the files, and refuses
+        one that is staged as the target has it.
+        """
+        index = fresh_index(repository)
+        refuse_conflicts(index, "checkout")
+        _refuse_lost("checkout", links_in_the_way(repository, tree, index))
+        is_first = head.oid is None or not os.path.exists(os.path.join(repository.path, "index"))
+        old = pygit2_tree(repository, self._tree_id(repository, Head(None, None) if is_first else head))
+        diff = old.diff_to_tree(tree, flags=DiffOption.INCLUDE_TYPECHANGE)
+        entries = {entry.path: entry for entry in diff_entries(repository, diff, renames=False)}
+        changes, lost = [], []
+        for delta in diff.deltas:
+            path = delta.new_file.raw_path.decode("utf-8", "surrogateescape")
+            before, after = (None if s.mode == 0 else (s.id, int(s.mode)) for s in (delta.old_file, delta.new_file))
+            now = (index[path].id, int(index[path].mode)) if path in index else None
+            if now == before:
+                changes.append(entries[path])
+            elif now != after:
+                lost.append(path)
+        _refuse_lost("checkout", [*lost, *overwritten(repository, tuple(changes))])
+        write_changes(repository, tree, tuple(changes), stage=lambda _path: True)
 
     def _refuse_taken(self, branch: RefName, repository: pygit2.Repository) -> None:
         """Raise BranchCheckedOutError when a worktree other than that of `repository` is on `branch`."""
@@ -230,9 +241,7 @@ class Files(Worktrees):
             found = _present(repository, root, path)
             if found is not None:
                 before[path] = found
-            if index:
-                _require_staged(repository, staged, path, found)
-            return found
+            return _as_staged(repository, staged, path, found) if index else found
 
         changes = apply_patch(patch, read)
         for path in [path for path, file in changes.items() if file is None]:
@@ -327,13 +336,18 @@ def _present(repository: pygit2.Repository, root: str, path: str) -> File | None
     return File(blob.data, FileMode.EXECUTABLE if os.access(full, os.X_OK) else FileMode.FILE)
 
 
-def _require_staged(repository: pygit2.Repository, index: pygit2.Index, path: str, found: File | None) -> None:
-    """Raise PatchFailedError unless the index holds at `path` just what the worktree does."""
+def _as_staged(repository: pygit2.Repository, index: pygit2.Index, path: str, found: File | None) -> File | None:
+    """The file at `path`, when the index holds just that; a file that is gone counts as unchanged, as in git.
+
+    Raises:
+        PatchFailedError: They differ.
+    """
     staged = None
     if path in index:
         entry = index[path]
         staged = File(repository.read(entry.id)[1], mode_of(entry.mode))
-    if staged != found:
+    if found is not None and staged != found:
         raise PatchFailedError(
             f"the patch does not apply: {path!r} is not the same in the index and in the worktree", paths=(path,)
         )
+    return staged

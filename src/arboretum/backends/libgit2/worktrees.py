@@ -22,7 +22,7 @@ from arboretum.backends.libgit2.objects import Objects, pygit2_tree
 from arboretum.backends.libgit2.refs import follow
 from arboretum.backends.libgit2.survey import survey
 from arboretum.backends.libgit2.switching import write_tree_files
-from arboretum.errors import DirtyWorktreeError, ObjectMissingError, RefExistsError, RefNotFoundError
+from arboretum.errors import DirtyWorktreeError, ObjectMissingError
 from arboretum.values import Oid, RefName, WorktreeInfo, WorktreeSpec
 
 _RELATIVE: Final = "extensions.relativeWorktrees"
@@ -85,12 +85,8 @@ class Worktrees(Objects):
         branch = spec.branch or spec.orphan
         assert branch is not None  # the spec has exactly one of the three
         oid = follow(repository, branch)[1]
-        if spec.orphan is not None:
-            if oid is not None:
-                raise RefExistsError(f"there is a branch {branch.short} already")
-            return None
-        if oid is None:
-            raise RefNotFoundError(f"there is no branch {branch.short}")
+        if spec.orphan is not None or oid is None:
+            return None  # what is wrong with the branch is told under the lock
         if repository.get(oid) is None:
             raise ObjectMissingError(f"{branch} names {oid}, which is not in this repository")
         return Oid(oid)

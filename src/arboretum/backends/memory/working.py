@@ -237,7 +237,7 @@ class MemoryWorkingTree(MemoryObjects):
         record = self.state.live(worktree)
         view = self._view(record)
         doomed = set(view.survey.untracked) | (set(view.survey.ignored) if ignored else set())
-        kept = view.survey.present | set() if ignored else view.survey.present | set(view.survey.ignored)
+        kept = set(record.index) | (set() if ignored else set(view.survey.ignored))
         removed = sorted(self._doomed(view, "", doomed, kept), key=path_key)
         for path in removed:
             self.state.disk.remove(f"{record.path}/{path.rstrip('/')}")
