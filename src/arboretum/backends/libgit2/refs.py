@@ -126,16 +126,20 @@ class Refs(Session):
     def list_refs(self, prefix: str = "refs/") -> tuple[Ref, ...]:
         repository = self.handles.main()
         found = []
-        for raw in repository.raw_listall_references():
+        for reference in repository.listall_reference_objects():
+            raw = reference.raw_name
             if not (text := raw.decode("utf-8", "surrogateescape")).startswith(prefix):
                 continue
             try:
                 name = RefName(text)
             except InvalidValueError:
                 continue  # a file that git, too, would call a broken ref
+            if reference.type != ReferenceType.SYMBOLIC:
+                found.append((raw, Ref(name, Oid(str(reference.target)))))
+                continue
             final, oid = follow(repository, text)
             if oid is not None:
-                found.append((raw, Ref(name, Oid(oid), None if final == text else RefName(final))))
+                found.append((raw, Ref(name, Oid(oid), RefName(final))))
         return tuple(ref for _, ref in sorted(found, key=lambda item: item[0]))
 
     @operation
