@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from arboretum.engine.journal import iter_runs, read_journal
 from arboretum.engine.store import ResultStore
 from arboretum.errors import UsageError
 from arboretum.repository import Repository
+
+if TYPE_CHECKING:
+    from arboretum.engine.result import RunResult
 
 
 def _runs_dir(repository: Repository) -> str:
@@ -82,21 +85,39 @@ def _newest(repository: Repository, limit: int) -> list[str]:
     epilog="""\b
 Examples:
   arboretum show                                         the last run
+  arboretum show --trial off-by-one                      what it printed
   arboretum show 20261124-101500-a1b2c3 --report html:report.html
 """,
 )
 @click.argument("run", required=False)
 @click.option("--report", "reports", multiple=True, metavar="FORMAT:FILE", help="Write json, junit, markdown or html.")
+@click.option("--trial", metavar="ID", help="Show what this trial printed, e.g. off-by-one or off-by-one#2.")
 @format_option
 @pass_context
-def show(context: Context, run: str | None, reports: tuple[str, ...], output: str) -> int:
+def show(context: Context, run: str | None, reports: tuple[str, ...], trial: str | None, output: str) -> int:
     """Show a run again (the last one if RUN is left out); the exit code is the run's."""
     targets = parse_reports(reports)
     with context.repository() as repository:
         result = kept_result(_runs_dir(repository), run_id(repository, run))
+        if trial is not None:
+            context.renderer.text(_printed(result, trial))
+            return ExitCode.HOLDS
         write_reports(context.renderer, repository, result, targets)
         show_result(context.renderer, result, output)
     return result.exit_code
+
+
+def _printed(result: RunResult, text: str) -> str:
+    """What the trial that `text` names printed; without a number its first one."""
+    from arboretum.report.exhibits import output_of
+
+    trials = [*result.control, *(trial for judgement in result.judgements for trial in judgement.trials)]
+    wanted = text if "#" in text else f"{text}#1"
+    for trial in trials:
+        if trial.id == wanted:
+            return output_of(trial)
+    known = sorted({trial.hypothesis for trial in trials})
+    raise UsageError(f"run {result.run} has no trial {text!r}", hint=f"it tried: {', '.join(known)}")
 
 
 def run_id(repository: Repository, text: str | None) -> str:

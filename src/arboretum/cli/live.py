@@ -32,6 +32,13 @@ class Display(Observer, Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
+def short_name(subject: str, attempt: int) -> str:
+    """A trial by a name that people can read: the ids of commits are cut."""
+    is_oid = len(subject) in {40, 64} and all(c in "0123456789abcdef" for c in subject)
+    name = subject[:10] if is_oid else subject
+    return name if is_oid and attempt == 1 else f"{name}#{attempt}"
+
+
 @define(eq=False)
 class _Running:
     subject: str
@@ -60,7 +67,7 @@ class Progress:
                 self.started = time.monotonic()
             case TrialStarted():
                 key = (event.hypothesis, event.attempt)
-                self.running[key] = _Running(f"{event.hypothesis}#{event.attempt}", event.slot, time.monotonic())
+                self.running[key] = _Running(short_name(event.hypothesis, event.attempt), event.slot, time.monotonic())
             case TrialOutput():
                 entry = self.running.get((event.hypothesis, event.attempt))
                 if entry is not None and event.line.strip():
@@ -177,8 +184,9 @@ class PlainDisplay:
                 self._last = now
                 trial, eta = event.trial, progress.eta
                 tail = "" if eta is None else f", ETA {format_duration(eta)}"
+                name = short_name(trial.hypothesis, trial.attempt)
                 yield (
-                    f"[{progress.finished}/{progress.planned}{tail}] {trial.id} {trial.outcome}"
+                    f"[{progress.finished}/{progress.planned}{tail}] {name} {trial.outcome}"
                     f" in {format_duration(trial.duration)}{' (cached)' if trial.cached else ''}"
                 )
 

@@ -172,18 +172,19 @@ def bisect(
             repository, good, bad, plan, first_parent=first_parent, confidence=confidence, executor=chosen, jobs=jobs,
             observers=[display], cache=not no_cache, refresh=refresh,
         )  # fmt: skip
-        subject = repository.backend.read_commit(result.first_bad).subject if result.first_bad else ""
+        named = [f"{oid[:10]} {repository.backend.read_commit(oid).subject}" for oid in result.candidates]
     if log_file is not None:
         log_file.write(result.log)
     if output == "json":
         context.renderer.json(bisect_document(result))
     elif result.first_bad is not None:
-        context.renderer.text(f"{result.first_bad} is the first bad commit: {subject}")
+        context.renderer.text(f"{result.first_bad} is the first bad commit: {named[0].partition(' ')[2]}")
         if result.confidence < 1:
             context.renderer.text(f"confidence {result.confidence:.3f}")
     else:
-        left = "\n".join(result.candidates)
-        context.renderer.text(f"The first bad commit is one of these, which could not be tested:\n{left}")
+        context.renderer.text(
+            "\n".join(["The first bad commit is one of these; between them nothing could be tested:", *named])
+        )
     context.renderer.note(f"run {result.run}: {len(result.trials)} trials in {result.duration:.1f} s")
     return result.exit_code
 
