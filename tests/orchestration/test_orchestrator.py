@@ -216,6 +216,67 @@ def test_somebody_else_moves_the_integration_branch(builder: RepositoryBuilder, 
     assert "by hand" in subjects
 
 
+# --- programs that misbehave ---
+
+
+def test_a_task_that_removes_its_own_worktree_harms_nobody(repository: Repository) -> None:
+    """A worktree that is gone fails its task and no other, and the pool goes on."""
+    plan = TaskPlan(
+        tasks=(make("gone", 'rm -rf "$PWD"', "/x"), make("fine", "sleep 0.2; echo x > y.txt", "/y.txt")), base="main"
+    )
+    for _ in range(2):
+        board = orchestrate(repository, plan, slots=1)
+        assert states(board) == {"gone": "failed", "fine": "merged"}
+        assert board.records["gone"].path == ""
+
+
+def test_work_on_a_branch_of_the_tasks_own_making_is_found(builder: RepositoryBuilder, repository: Repository) -> None:
+    """A program that switches to another branch and commits there has its work merged, or kept on the task's branch."""
+    command = "git checkout -q -b mine-{id} && echo x > {id}.txt && git add -A && git commit -qm mine"
+    board = orchestrate(repository, TaskPlan(tasks=(make("in", command, "/in.txt"), make("out", command, "/docs/"))))
+    assert states(board) == {"in": "merged", "out": "out-of-scope"}
+    assert twelve.files_of(repository, board.integration)["in.txt"] == "x\n"
+    assert twelve.files_of(repository, branch_of(board.run, "out"))["out.txt"] == "x\n"
+
+
+def test_unmerged_files_are_never_committed(builder: RepositoryBuilder, repository: Repository) -> None:
+    """A task that leaves a merge half-done fails, with its worktree kept; no conflict marker is merged."""
+    builder.branch("other")
+    builder.commits([CommitSpec(files={"README.md": b"theirs\n"}, branch="other")])
+    command = "echo ours > README.md && git commit -qam ours && { git merge other; true; }"
+    board = orchestrate(repository, TaskPlan(tasks=(make("a", command, "/README.md"),), base="main"))
+    assert states(board) == {"a": "failed"}
+    assert "left README.md unmerged" in board.records["a"].reason
+    assert "<<<<<<<" in Path(board.records["a"].path, "README.md").read_text()
+
+
+def test_odd_file_names_survive(repository: Repository) -> None:
+    """Names with blanks, line breaks, quotes and bytes that are no UTF-8 are committed, checked, merged, journalled."""
+    command = r"""printf x > "$(printf 'a b\nc"d')"; printf x > "$(printf 'z\377')" """
+    board = orchestrate(repository, TaskPlan(tasks=(make("a", command, "**"),)))
+    assert states(board) == {"a": "merged"}
+    assert set(board.records["a"].changed) == {'a b\nc"d', "z\udcff"}
+    assert read_board(repository, board.run).records == board.records
+
+
+@pytest.mark.parametrize("backend", ["pygit2", "gitpython"])
+def test_the_twelve_tasks_on_another_backend(tmp_path: Path, backend: str) -> None:
+    """The library that talks to git decides nothing: the same ends."""
+    builder = twelve.build(tmp_path / "repo")
+    with Repository.open(builder.path, backend=backend) as repository:
+        board = orchestrate(repository, load_tasks(twelve.TASKS))
+        twelve.check_end(builder, repository, board)
+
+
+def test_a_bare_repository_is_fine(builder: RepositoryBuilder, tmp_path: Path) -> None:
+    """Nothing needs a main worktree."""
+    builder.git("clone", "-q", "--bare", ".", str(tmp_path / "bare.git"))
+    with Repository.open(tmp_path / "bare.git") as repository:
+        board = orchestrate(repository, TaskPlan(tasks=(make("a", "echo x > a.txt", "/a.txt"),)), into="main")
+        assert (states(board), board.moved) == ({"a": "merged"}, "main")
+        assert "a.txt" in twelve.files_of(repository, "main")
+
+
 # --- the user's branches ---
 
 

@@ -7,7 +7,7 @@ import pytest
 from arboretum.orchestration.scheduling import Limits
 from arboretum.orchestration.scopes import Scope
 from arboretum.orchestration.splitter import Split, split
-from arboretum.orchestration.tasks import Task, TaskPlan
+from arboretum.orchestration.tasks import MergeOrder, Task, TaskPlan
 from tests.orchestration.plans import task
 
 FILES = ("src/a.py", "src/b.py", "docs/a.md", "CHANGELOG.md")
@@ -92,3 +92,12 @@ def test_the_order_follows_the_dependencies_and_the_plan() -> None:
     found = _split(*tasks)
     assert found.order == ("b", "a", "c", "d")
     assert found.critical_path == ("b",)
+
+
+def test_in_plan_order_an_earlier_conflicting_task_goes_first() -> None:
+    """With merge = "plan" the schedule has a task after the earlier ones that it conflicts with, as the run does."""
+    tasks = task("short", scope=["/x/"], estimate=1.0), task("long", scope=["/x/y"], estimate=9.0)
+    for order, first in ((MergeOrder.FINISH, "long"), (MergeOrder.PLAN, "short")):
+        found = split(TaskPlan(tasks=tasks, merge=order), limits=Limits(slots=2))
+        assert found.schedule[0].task == first
+        assert found.workload.dependencies == {"short": (), "long": ()}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from attrs import define, frozen
 
+from arboretum.backends.base import ANY
 from arboretum.engine.leases import LEASE_VARIABLE
 from arboretum.engine.model import CommandSpec
 from arboretum.engine.pool import Lease
 from arboretum.engine.trial import tail_of
-from arboretum.errors import GitOperationError, NothingToCommitError
+from arboretum.errors import ConflictError, GitOperationError, NothingToCommitError
 from arboretum.orchestration.board import branch_of
 from arboretum.orchestration.events import TaskOutput
 from arboretum.orchestration.merge import work_message
@@ -22,7 +23,7 @@ from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import Task, TaskPlan, fill
 from arboretum.orchestration.threads import Threads
 from arboretum.process.model import CommandRequest, CommandResult, OutputLine, StreamName
-from arboretum.values import Oid
+from arboretum.values import Oid, RefName
 
 if TYPE_CHECKING:
     from arboretum.engine.events import RunEvent
@@ -88,9 +89,9 @@ class Attempt:
             return self._failed("its command", result, begun)
         try:
             commit, changed = await self.threads(self._commit)
-        except GitOperationError as error:
+        except (GitOperationError, OSError) as error:
             return AttemptResult(
-                state=TaskState.FAILED, message=f"its work cannot be committed: {error.message}",
+                state=TaskState.FAILED, message=f"its work cannot be committed: {getattr(error, 'message', error)}",
                 duration=time.monotonic() - begun, output_tail=tail_of(result),
             )  # fmt: skip
         outside = self.task.allowed.outside(changed)
@@ -147,13 +148,20 @@ class Attempt:
             The commit that holds the work, and the paths that differ from the start.
         """
         backend, path = self.repository.backend, self.lease.path
-        if backend.status(path):
+        changes = backend.status(path)
+        unmerged = tuple(entry.path for entry in changes if entry.is_conflict)
+        if unmerged:
+            raise ConflictError(f"it left {', '.join(unmerged)} unmerged", paths=unmerged, operation="commit")
+        if changes:
             backend.stage(path, (".",))
             with contextlib.suppress(NothingToCommitError):  # a line end, say, that a filter mends
                 backend.commit(path, work_message(self.task, self.run, self.number))
-        head = backend.head(path).oid
+        at = backend.head(path)
+        head, branch = at.oid, RefName.branch(branch_of(self.run, self.task.id))
         if head is None:
             raise GitOperationError("its worktree stands on a branch without commits", operation="head")
+        if at.branch != branch:  # it went to a branch of its own; ours has to have the work, too
+            backend.update_ref(branch, head, ANY, message=f"work of task {self.task.id}")
         if head == self.start:
             return head, ()
         entries = backend.diff_trees(self.start, head, renames=False)

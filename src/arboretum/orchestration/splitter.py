@@ -18,7 +18,7 @@ from arboretum.orchestration.scheduling import (
     simulate,
 )
 from arboretum.orchestration.scopes import Scope
-from arboretum.orchestration.tasks import Task, TaskPlan
+from arboretum.orchestration.tasks import MergeOrder, Task, TaskPlan
 
 
 @frozen
@@ -139,7 +139,8 @@ def split(
     """
     conflicts = find_conflicts(plan.tasks, files)
     workload = workload_of(plan, conflicts, overhead=overhead)
-    schedule = simulate(workload, limits)
+    timed = _in_plan_order(workload) if plan.merge is MergeOrder.PLAN else workload
+    schedule = simulate(timed, limits)
     bare = {task.id: task.seconds for task in plan.tasks}
     return Split(
         plan=plan,
@@ -150,7 +151,7 @@ def split(
         conflicts=conflicts,
         warnings=tuple(_warnings(plan, files, together or {}, conflicts)),
         schedule=schedule,
-        estimate=_estimate(workload, limits, schedule, measured=measured),
+        estimate=_estimate(timed, limits, schedule, measured=measured),
         worktrees=worktrees,
     )
 
@@ -162,6 +163,16 @@ def workload_of(plan: TaskPlan, conflicts: Sequence[ScopeConflict], *, overhead:
         beside[conflict.one].add(conflict.two)
         beside[conflict.two].add(conflict.one)
     return Workload(plan.by_id, {name: frozenset(others) for name, others in beside.items()}, overhead)
+
+
+def _in_plan_order(workload: Workload) -> Workload:
+    """The same, with each task after the earlier ones that it conflicts with, as `MergeOrder.PLAN` runs them."""
+    order = merge_order(workload)
+    tasks = {}
+    for index, name in enumerate(order):
+        task, earlier = workload.tasks[name], workload.conflicts.get(name, frozenset()).intersection(order[:index])
+        tasks[name] = evolve(task, depends_on=tuple(dict.fromkeys((*task.depends_on, *sorted(earlier)))))
+    return Workload({name: tasks[name] for name in workload.tasks}, workload.conflicts, workload.overhead)
 
 
 def find_conflicts(tasks: Sequence[Task], files: Sequence[str] = ()) -> tuple[ScopeConflict, ...]:

@@ -84,11 +84,19 @@ class Workspaces:
         self.pool.release(lease)
 
     def keep(self, lease: Lease, task: str) -> str:
-        """Move the worktree as it is out of the pool, to stay. Returns its path."""
+        """Move the worktree as it is out of the pool, to stay.
+
+        Returns:
+            Its path; empty when there is nothing to keep, because the task has removed or broken its worktree.
+        """
         path = self.kept_path(task)
         self.clear(task)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        self.repository.backend.move_worktree(lease.path, path)
+        try:
+            self.repository.backend.move_worktree(lease.path, path)
+        except (GitOperationError, OSError) as error:
+            _log.warning("the worktree of task %s cannot be kept: %s", task, error)
+            return ""
         self.pool.release(lease)
         return path
 
