@@ -166,6 +166,54 @@ def test_eight_ways_to_go_wrong(builder: RepositoryBuilder, tmp_path: Path) -> N
     assert gone(marker, within=1.0)
 
 
+def test_reported_numbers_are_compared_with_the_control(repository: Repository) -> None:
+    """Numbers from the output, a JSON file and a JUnit file reach the verdict, and a proven difference is noted."""
+    script = (
+        "n=${SIZE:-10}; echo size=$n.$ARBORETUM_ATTEMPT; echo '{\"disk\": {\"used\": '$n'}}' > numbers.json; "
+        "echo '<testsuite><testcase name=\"t\" time=\"'$n'\"/></testsuite>' > report.xml; test $n -gt 10"
+    )
+    result = run_plan(
+        repository,
+        plan(
+            Hypothesis(id="large", env={"SIZE": "30"}),
+            base="main",
+            command=CommandSpec((script,), shell=True),
+            repeats=4,
+            metrics=r"^(?P<name>\w+)=(?P<value>[\d.]+)$",
+            metrics_file="numbers.json",
+            junit="report.xml",
+        ),
+        jobs=2,
+    )
+    (judgement,) = result.judgements
+    assert judgement.verdict.value == "supported"
+    assert judgement.trials[0].metrics == {
+        "size": 30.1, "disk.used": 30.0, "test:t": 30.0, "junit.tests": 1.0, "junit.time": 30.0,
+    }  # fmt: skip
+    noted = " ".join(note for note in judgement.notes if note.startswith("changed:"))
+    for name in ("size", "disk.used", "test:t", "junit.time"):
+        assert f"changed: {name} is 3 times the control" in noted
+    assert "junit.tests" not in noted
+
+
+def test_the_first_supported_ends_the_run_at_once(repository: Repository) -> None:
+    """With stop-on supported the others are stopped, what has not begun never starts, and nothing is left running."""
+    marker = f"35{random.randrange(10**9):09d}"
+    slow = CommandSpec((f"sleep {marker}",), shell=True)
+    hypotheses = [
+        Hypothesis(id="endless", command=slow, probability=0.9),
+        Hypothesis(id="right", ref="right", probability=0.8),
+        Hypothesis(id="never", command=slow, probability=0.1),
+    ]
+    result = run_plan(repository, plan(*hypotheses, base="main", command=CHECK), jobs=2, stop_on_supported=True)
+    assert [(j.hypothesis, j.reason.value) for j in result.judgements] == [
+        ("right", "as-predicted"), ("endless", "cancelled"), ("never", "cancelled"),
+    ]  # fmt: skip
+    assert result.judgement("never").trials == ()
+    assert result.exit_code == 0
+    assert gone(marker, within=1.0)
+
+
 # --- the user's repository is left alone ---
 
 

@@ -285,9 +285,3 @@ class Dispatcher:
 
 def _duration(task: asyncio.Task[Trial]) -> float:
     return task.result().duration if not task.cancelled() and task.exception() is None else 0.0
-
-
-def in_order(trials: Iterable[Trial], subjects: Sequence[str]) -> tuple[Trial, ...]:
-    """The trials by the order of their subjects, then by attempt."""
-    position = {subject: index for index, subject in enumerate(subjects)}
-    return tuple(sorted(trials, key=lambda t: (position[t.hypothesis], t.attempt)))

@@ -101,11 +101,19 @@ class Session:
         if journal is not None:
             told.add(journal)
         store = _optional(lambda: ResultStore.open(os.path.join(repository.state_dir, "results.sqlite3")), notes)
+        try:
+            chosen = executor or make_executor(repository, jobs=jobs, observers=told)
+        except BaseException:
+            if store is not None:
+                store.close()
+            if journal is not None:
+                journal.close()
+            raise
         return cls(
             run=run,
             repository=repository,
             options=options,
-            executor=executor or make_executor(repository, jobs=jobs, observers=told),
+            executor=chosen,
             observers=told,
             store=store,
             restored=restored,
