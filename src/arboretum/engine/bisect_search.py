@@ -42,10 +42,12 @@ class BisectSearch:
     steps: list[tuple[Oid, Finding]] = field(factory=list, init=False)
     settle: float = field(default=0.1, init=False)
     _known: Bisection = field(init=False)
+    _line: list[Oid] | None = field(init=False, repr=False)  # what remains, once it is a plain line
     _used: set[Oid] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._known = self.start
+        self._line = self.start.chain()
 
     @property
     def reached(self) -> float:
@@ -55,9 +57,9 @@ class BisectSearch:
     @property
     def answer(self) -> Answer | None:
         """The answer, once it is known."""
-        line = self._known.chain()
-        if line is not None:
-            return self._answer_on(line)
+        if self._line is not None:
+            untested = any(oid not in self.findings for oid in self._line[:-1])
+            return None if untested else Answer((self._line[-1], *self._line[:-1]))
         chosen = self._known.next()
         return chosen if isinstance(chosen, Answer) else None
 
@@ -72,21 +74,19 @@ class BisectSearch:
         """See `Strategy`."""
         if self.answer is not None:
             return ()
-        line = self._known.chain()
         oids = {Oid(subject) for subject, _ in running}
-        chosen = self._likely(limit) if line is None else self._cuts(line, oids, limit)
+        chosen = self._likely(limit) if self._line is None else self._cuts(self._line, oids, limit)
         return [(str(oid), 1) for oid in chosen]
 
     def _advance(self) -> None:
         # As far along git's path as the findings lead; on a plain line every finding counts at once.
         while True:
-            line = self._known.chain()
-            if line is None:
+            if self._line is None:
                 oid = self._known.next()
                 if isinstance(oid, Answer) or oid not in self.findings:
                     return
             else:
-                found = next((o for o in line if o in self.findings and o not in self._used), None)
+                found = next((o for o in self._line if o in self.findings and o not in self._used), None)
                 if found is None:
                     return
                 oid = found
@@ -96,6 +96,7 @@ class BisectSearch:
         self._used.add(oid)
         self.steps.append((oid, self.findings[oid]))
         self._known = self._known.learn(oid, self.findings[oid])
+        self._line = self._known.chain()
 
     # --- a range with merges: the futures of git's path, the likeliest first ---
 
@@ -128,10 +129,6 @@ class BisectSearch:
         yield Finding.SKIP, skip
 
     # --- a plain line: cut it into parts ---
-
-    def _answer_on(self, line: Sequence[Oid]) -> Answer | None:
-        untested = [oid for oid in line[:-1] if oid not in self.findings]
-        return None if untested else Answer((line[-1], *line[:-1]))
 
     def _cuts(self, line: Sequence[Oid], running: Collection[Oid], limit: int) -> list[Oid]:
         testable = [place for place, oid in enumerate(line[:-1]) if oid not in self.findings]
