@@ -61,14 +61,14 @@ def test_leaked_process_may_clean_up(runner: SubprocessRunner, tmp_path: Path) -
 
 def test_clean_up_in_the_grace_period(runner: SubprocessRunner) -> None:
     """A command that is stopped may print and choose its end within the grace period; it timed out all the same."""
-    result = runner.run(shell("trap 'echo bye; exit 3' TERM; echo hi; sleep 60 & wait", timeout=0.3, grace=30))
+    result = runner.run(shell("trap 'echo bye; exit 3' TERM; echo hi; sleep 60 & wait", timeout=1.5, grace=30))
     assert (result.stdout, result.exit_code, result.timed_out) == ("hi\nbye\n", 124, True)
 
 
 def test_grace_is_for_the_whole_tree(runner: SubprocessRunner, tmp_path: Path) -> None:
     """When the leader dies of the SIGTERM at once, its children still have their grace period."""
     script = f"sh -c 'trap \"sleep 0.2; echo cleaned >{tmp_path}/log; exit\" TERM; while :; do sleep 0.01; done' & wait"
-    runner.run(shell(script, timeout=0.3, grace=30))
+    runner.run(shell(script, timeout=1.5, grace=30))
     assert (tmp_path / "log").read_text() == "cleaned\n"
 
 
@@ -86,7 +86,7 @@ def test_exit_at_the_deadline_is_no_timeout(runner: SubprocessRunner) -> None:
 
 def test_endless_output_is_cut_off_in_time(runner: SubprocessRunner) -> None:
     """A command that prints without end is stopped by its timeout, and what it printed last is there."""
-    result = runner.run(CommandRequest(argv="yes", timeout=0.2, max_output=1000))
+    result = runner.run(CommandRequest(argv="yes", timeout=1, max_output=1000))
     assert result.timed_out
     assert result.stdout.endswith("y\n")
     assert result.truncated_bytes > 0
@@ -378,7 +378,7 @@ def test_suspended_time_does_not_count(runner: SubprocessRunner, tmp_path: Path)
     program = """
         import sys
         from arboretum.process import CommandRequest, SubprocessRunner
-        result = SubprocessRunner().run(CommandRequest(argv=["sh", "-c", "echo up; sleep 2.6"], timeout=3.2),
+        result = SubprocessRunner().run(CommandRequest(argv=["sh", "-c", "echo up; sleep 3.5"], timeout=2.5),
                                         on_line=lambda *_: open(sys.argv[1], "w").close())
         print(result.exit_code, result.timed_out)
     """
@@ -386,7 +386,7 @@ def test_suspended_time_does_not_count(runner: SubprocessRunner, tmp_path: Path)
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(up)], stdout=subprocess.PIPE)
     assert wait_until(up.exists)
     process.send_signal(signal.SIGSTOP)
-    time.sleep(4)
+    time.sleep(3)  # longer than the timeout, and shorter than the command
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=60)[0] == b"0 False\n"
 
@@ -537,7 +537,7 @@ def test_guard_that_is_killed_does_no_harm() -> None:
 # Other systems
 
 
-@pytest.mark.parametrize("end", ["returns", "times out"])
+@pytest.mark.parametrize("end", ["returns", "times out", "is stopped"])
 @pytest.mark.parametrize("lacking", ["subreaper", "children file", "pidfd", "all"])
 def test_systems_that_lack_something(
     runner: SubprocessRunner, mark: str, monkeypatch: pytest.MonkeyPatch, lacking: str, end: str
@@ -552,12 +552,19 @@ def test_systems_that_lack_something(
         monkeypatch.setattr(DESCENDANTS, "adopts", None)
     if lacking in {"pidfd", "all"}:
         monkeypatch.delattr(os, "pidfd_open")
+    if lacking == "all":
+        monkeypatch.delattr(os, "waitid")
+        monkeypatch.delattr(os, "eventfd")
     script = (
         f"(setsid sleep {tail} &); setsid sleep {tail} >/dev/null 2>&1 & sleep {'0.1' if end == 'returns' else '60'}"
     )
-    result = runner.run(shell(script, timeout=None if end == "returns" else 0.3, grace=0.1))
+    command = runner.start(shell(script, timeout=0.3 if end == "times out" else None, grace=0.1))
+    if end == "is stopped":
+        assert wait_until(lambda: len(living(f"sleep\0{tail}")) == 2)
+        command.stop()
+    result = command.wait(60)
     assert living(f"sleep\0{tail}") == []
-    assert result.exit_code == (0 if end == "returns" else 124)
+    assert result.exit_code == {"returns": 0, "times out": 124, "is stopped": 143}[end]
     assert result.survivors == ()
 
 

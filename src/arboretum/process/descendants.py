@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import enum
 import functools
 import itertools
 import os
@@ -31,9 +32,8 @@ import secrets
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import define, field, frozen
 
@@ -45,14 +45,30 @@ from arboretum.process.sweep import (
     all_pids,
     carries,
     environment,
+    has_arguments,
     has_ended,
     rt_limit,
 )
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _CHILDREN_READ: Final = 64 * 1024
-_LOOKS: Final = 5  # at a process without an environment, before it is believed to have none
-_EXEC: Final = 0.0005  # seconds between two of them
+_CHILDREN_FULL: Final = 4000  # bytes; the kernel gives no more than a page at a time, and no number in half
+
+
+class Kinship(enum.Enum):
+    """What a process is to a command."""
+
+    OURS = enum.auto()
+    ANOTHERS = enum.auto()  # another command's, or dead before it could be known
+    STRANGER = enum.auto()  # no command's, and it will never be
+    UNDECIDED = enum.auto()  # cannot be said yet: look again
+
+
+class Orphans(NamedTuple):
+    """The living orphans of a command, and whether there may be more that cannot be told yet."""
+
+    pids: list[int]
+    undecided: bool
 
 
 @frozen
@@ -75,22 +91,27 @@ class Tag:
                 self.put_on(child)
                 self.put_on_children(child)
 
-    def is_on(self, pid: int, leader: int) -> bool | None:
-        """Whether a process descends from the command whose leader, not yet reaped, is `leader`.
-
-        Returns:
-            None when it descends from no command at all, and never will.
-        """
+    def kinship(self, pid: int, leader: int) -> Kinship:
+        """What a process is to the command whose leader, not yet reaped, is `leader`."""
         limit, needle = rt_limit(pid), f":{self.text}:".encode()
-        if limit == self.number or _session(pid) == leader:
-            return True
-        if limit >= LIMIT_BASE:  # another command's; or that of a runner below this one
-            return needle in environment(pid)
+        if limit == self.number:
+            return Kinship.OURS
+        if limit >> LIMIT_COUNTER_BITS == self.number >> LIMIT_COUNTER_BITS:
+            return Kinship.ANOTHERS
+        if _session(pid) == leader:
+            self.put_on(pid)  # it shall be known when it has left the session, or ended, too
+            return Kinship.OURS
         found = environment(pid)
+        if not found and not has_ended(pid):
+            # A program that is just being executed has neither environment nor arguments yet.
+            if not has_arguments(pid):
+                return Kinship.UNDECIDED
+            found = environment(pid)
         if needle in found:
-            self.put_on(pid)  # it shall be known when it has ended, too
-            return True
-        return None if found and TAG_VARIABLE not in found else False
+            if limit < LIMIT_BASE:
+                self.put_on(pid)
+            return Kinship.OURS
+        return Kinship.ANOTHERS if TAG_VARIABLE in found or has_ended(pid) else Kinship.STRANGER
 
 
 @define(eq=False)
@@ -105,7 +126,6 @@ class Descendants:
     _children: int = field(default=-1, init=False)
     _devnull: int = field(default=-1, init=False)
     _strangers: set[int] = field(factory=set, init=False)
-    _unreadable: set[int] = field(factory=set, init=False)
     #: Held while a command is started and marked: the fewer at once, the sooner each gets its mark.
     starting: threading.Lock = field(init=False)
     _guard: Guard | None = field(default=None, init=False)
@@ -124,7 +144,7 @@ class Descendants:
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
         self._children, self._guard, self.adopts = -1, None, None
-        self._strangers, self._unreadable = set(), set()
+        self._strangers = set()
         self.starting = threading.Lock()
 
     def new_tag(self) -> Tag:
@@ -155,39 +175,26 @@ class Descendants:
             self._devnull = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         return self._devnull
 
-    def orphans(self, tag: Tag, leader: int) -> list[int]:
+    def orphans(self, tag: Tag, leader: int) -> Orphans:
         """The living orphans of a command; those that have ended are reaped.
 
         With adoption, every living descendant is one of these or descends from one of these, once
         the leader has ended. Without, all descendants are listed.
         """
         if not self.adopts:
-            return [
-                pid
-                for pid in all_pids()
-                if pid not in (leader, os.getpid()) and tag.is_on(pid, leader) and not has_ended(pid)
-            ]
+            # Nothing is undecided here: kernel threads, too, have neither environment nor arguments.
+            others = (pid for pid in all_pids() if pid not in (leader, os.getpid()))
+            found = [pid for pid in others if tag.kinship(pid, leader) is Kinship.OURS and not has_ended(pid)]
+            return Orphans(found, undecided=False)
         with self._lock:  # one at a time: the kernel's list may skip an entry while another one is reaped
-            found = self._children_of(self._children)
-            self._strangers.intersection_update(found)
-            self._unreadable.intersection_update(found)
-            return [pid for pid in found if self._is_orphan(pid, tag, leader)]
-
-    def _is_orphan(self, pid: int, tag: Tag, leader: int) -> bool:
-        if pid == leader or pid in self._strangers or (self._guard is not None and pid == self._guard.pid):
-            return False
-        answer = tag.is_on(pid, leader)
-        if answer is False and pid not in self._unreadable and not environment(pid) and not has_ended(pid):
-            # A program that is just being executed has no environment for a moment; a cleared one stays empty.
-            self._unreadable.add(pid)
-            for _ in range(_LOOKS):
-                time.sleep(_EXEC)
-                if environment(pid):
-                    answer = tag.is_on(pid, leader)
-                    break
-        if answer is None:
-            self._strangers.add(pid)  # a child that somebody else in this process has started; not to be asked again
-        return bool(answer) and not _reap(pid)
+            children = self._children_of(self._children)
+            self._strangers.intersection_update(children)
+            known = self._strangers | {leader, self._guard.pid if self._guard else None}
+            kin = {pid: tag.kinship(pid, leader) for pid in children if pid not in known}
+            # Children that somebody else in this process has started are not to be asked again.
+            self._strangers.update(pid for pid, kinship in kin.items() if kinship is Kinship.STRANGER)
+            alive = [pid for pid, kinship in kin.items() if kinship is Kinship.OURS and not _reap(pid)]
+            return Orphans(alive, Kinship.UNDECIDED in kin.values())
 
     def all(self) -> list[int]:
         """Every living descendant of every command of this process, found by its tag."""
@@ -216,11 +223,10 @@ class Descendants:
     @staticmethod
     def _children_of(fd: int) -> list[int]:
         """The children of the main thread, to which orphans are given."""
-        text = os.pread(fd, _CHILDREN_READ, 0)
-        offset = len(text)
-        while offset and not offset % 4096 and (more := os.pread(fd, _CHILDREN_READ, offset)):
-            text += more
-            offset += len(more)
+        text = chunk = os.pread(fd, _CHILDREN_READ, 0)
+        while len(chunk) > _CHILDREN_FULL:
+            chunk = os.pread(fd, _CHILDREN_READ, len(text))
+            text += chunk
         return [int(pid) for pid in text.split()]
 
 

@@ -54,6 +54,8 @@ _LOOK_AGAIN: Final = 0.005  # seconds between two looks for descendants that are
 _PROMPT: Final = 0.0005  # seconds in which a program, once started, has hardly been able to fork
 _SETTLED: Final = 0.002  # seconds after which a command that was marked late has its children marked, too
 _SWEEP_TIMEOUT: Final = 20.0  # seconds for the kernel to end what was killed; a busy machine takes some
+_EXEC: Final = 0.001  # seconds between two looks for one that is just executing a program, which hides its tag
+_UNDECIDED: Final = 1.0  # seconds that this may take
 _QUIET_LOOKS: Final = 3  # that find nothing, before it is believed: a process that is just executing has no tag
 _WITHOUT_PIDFD: Final = 0.02  # seconds between two looks at a leader where the system has no pidfd
 
@@ -369,7 +371,7 @@ class Supervisor:
 
     def _look(self) -> None:
         """See to what no descriptor tells of: orphans that have ended, and the leader where there is no pidfd."""
-        self._orphans()
+        DESCENDANTS.orphans(self._tag, self.pid)
         if self._pidfd < 0:
             self._exited = self._has_leader_ended()
 
@@ -427,7 +429,12 @@ class Supervisor:
     # -- the tree
 
     def _orphans(self) -> list[int]:
-        return DESCENDANTS.orphans(self._tag, self.pid)
+        deadline = time.monotonic() + _UNDECIDED
+        while True:
+            found = DESCENDANTS.orphans(self._tag, self.pid)
+            if found.pids or not found.undecided or time.monotonic() > deadline:
+                return found.pids
+            self._pump(self._now() + _EXEC)
 
     def _signal_group(self, *numbers: signal.Signals) -> None:
         signal_group(self.pid, *numbers)

@@ -94,5 +94,14 @@ def environment(pid: int) -> bytes:
         return b""
 
 
+def has_arguments(pid: int) -> bool:
+    """Whether a process has a command line; it has none while a program is being executed."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return bool(file.read(1))
+    except OSError:
+        return not _HAS_PROC
+
+
 if __name__ == "__main__":
     sweep(sys.argv[1])

@@ -48,7 +48,8 @@ def run_command(
 
     Returns:
         The result. A timeout has ``exit_code=124`` and ``timed_out=True``; not found is 127, not
-        executable 126, ended by signal n 128+n, and a request that cannot be run at all 125.
+        executable 126, ended by signal n 128+n, and a request that cannot be run at all 125. Of a stream of
+        more than 2 MiB the first and the last MiB are there, and between them a line that says how much is not.
 
     Raises:
         CommandError: It failed and `check` was given.
