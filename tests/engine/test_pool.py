@@ -47,6 +47,21 @@ def test_the_nearest_slot_is_taken_where_many_files_are_at_stake(tmp_path):
         assert pool.try_acquire(Want(commit=wanted)).path == path
 
 
+def test_a_slot_that_stands_right_and_is_unchanged_is_not_written(ground):
+    """A second trial at the same commit costs a proof and no write; one that found a change is brought back."""
+    steps = []
+    pool = ground.pool(size=1, step=steps.append)
+    for change, written in (("", True), ("", False), ("new file", False), ("a.txt", False), ("", True), ("", False)):
+        steps.clear()
+        lease = pool.try_acquire(Want(commit=ground.one))
+        assert ("reset.files" in steps) == written
+        assert "reset.prove" in steps
+        assert (Path(lease.path) / "a.txt").read_text() == "one\n"
+        if change:
+            (Path(lease.path) / change).write_text("changed")
+        pool.release(lease)
+
+
 def test_several_pools_of_one_repository_are_one(ground, tmp_path):
     """The pool is found by the repository's git directory, from a linked worktree or through a link as well."""
     ground.builder.git("worktree", "add", "-q", "--detach", str(tmp_path / "linked"))

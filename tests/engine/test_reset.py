@@ -120,7 +120,7 @@ def test_reset_after_anything(battered, tmp_path, vandal):
     ground, counter = battered, itertools.count()
     pool = ground.pool(size=1)
     refs = ground.builder.git("for-each-ref", "refs/heads/main")
-    for fresh, commit in ((False, ground.two), (True, ground.one)):
+    for fresh, commit in ((False, ground.one), (False, ground.two), (True, ground.one)):
         lease = pool.try_acquire(Want(commit=ground.one))
         assert_pristine(ground.builder, lease.path, ground.one, tmp_path / f"e{next(counter)}", ignored=True)
         tip = ground.builder.git("rev-parse", "other")

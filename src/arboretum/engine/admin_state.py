@@ -54,7 +54,8 @@ class IndexState:
 
     Args:
         files: How many entries it has.
-        checksum: Its last bytes, which change with any entry; empty for a missing or unreadable one.
+        checksum: Its last bytes, which change with any entry; empty for a missing or unreadable one, and for one that
+            git was told to write without (``index.skipHash``).
         hides: Whether an entry tells git to look away from its file (assume-unchanged, skip-worktree), or may do so.
     """
 
@@ -78,10 +79,26 @@ def read_index(admin: str, *, trusted: str = "", sha256: bool = False) -> IndexS
         magic, version, files = _INDEX_HEADER.unpack_from(data)
         if magic != b"DIRC" or len(data) < _INDEX_HEADER.size + digest:
             return IndexState()
-        checksum = data[-digest:].hex()
-        return IndexState(files, checksum, checksum != trusted and _hides(data, version, files, digest))
+        checksum = _checksum(data[-digest:])
+        known = bool(checksum) and checksum == trusted
+        return IndexState(files, checksum, not known and _hides(data, version, files, digest))
     except (OSError, struct.error, IndexError, ValueError):
         return IndexState()
+
+
+def index_checksum(admin: str, *, sha256: bool = False) -> str | None:
+    """The checksum alone, without reading the entries; None where there is none."""
+    digest = 32 if sha256 else 20
+    try:
+        with open(os.path.join(admin, "index"), "rb") as file:
+            file.seek(-digest, os.SEEK_END)
+            return _checksum(file.read()) or None
+    except OSError:
+        return None
+
+
+def _checksum(tail: bytes) -> str:
+    return tail.hex() if any(tail) else ""
 
 
 def _hides(data: bytes, version: int, files: int, digest: int) -> bool:

@@ -83,13 +83,9 @@ class SlotReset:
 
     def _attempt(self, slot: Slot, commit: Oid, *, remove_ignored: bool, careful: bool) -> Proof:
         admin_state.tidy(slot.admin, self._step)
-        self._detach(slot, commit)
         if careful:
             open_folders(slot.path)
-        self._distrust_index(slot, careful=careful)
-        self._step("reset.files")
-        self.backend.reset(slot.path, commit, ResetMode.HARD)
-        entries = self._status(slot.path)
+        entries = self._restore_files(slot, commit, careful=careful)
         found = survey(slot.path, _ignored(entries))
         if found.odd_files or found.odd_folders:
             self._step("reset.files-again")
@@ -117,6 +113,34 @@ class SlotReset:
             files=index.files,
         )
         return Proof(slot=proven, ignored=_ignored(entries))
+
+    def _restore_files(self, slot: Slot, commit: Oid, *, careful: bool) -> tuple[StatusEntry, ...]:
+        """Bring the tracked files to `commit`.
+
+        A slot that stands there with the index of its last proof and without a changed file is left as it is: repeats,
+        and trials that differ only in their environment, cost one git and no write.
+
+        Returns:
+            What the status says afterwards.
+        """
+        if not careful and self._stands_at(slot, commit):
+            entries = self._status(slot.path)
+            if all(entry.is_untracked or entry.is_ignored for entry in entries):
+                return entries
+        self._detach(slot, commit)
+        self._distrust_index(slot, careful=careful)
+        self._step("reset.files")
+        self.backend.reset(slot.path, commit, ResetMode.HARD)
+        return self._status(slot.path)
+
+    def _stands_at(self, slot: Slot, commit: Oid) -> bool:
+        return (
+            bool(slot.index)
+            and slot.commit == commit
+            and admin_state.head_of(slot.admin) == commit
+            and admin_state.index_checksum(slot.admin, sha256=self.backend.sha256) == slot.index
+            and admin_state.read_sparse(slot.admin) == slot.sparse
+        )
 
     def _distrust_index(self, slot: Slot, *, careful: bool) -> None:
         """Forget an index in which a trial may have hidden a file, and put sparse patterns back."""

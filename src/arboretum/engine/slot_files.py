@@ -206,7 +206,7 @@ class SlotFiles:
         if not slot.admin:
             inside = os.path.dirname(os.path.realpath(link)) == self.admin_root
             return Ownership.BROKEN if inside else Ownership.FOREIGN
-        if os.path.realpath(link) != os.path.realpath(slot.admin):
+        if link != slot.admin and os.path.realpath(link) != os.path.realpath(slot.admin):
             return Ownership.FOREIGN
         if os.path.exists(os.path.join(slot.admin, "locked")):
             return Ownership.LOCKED
