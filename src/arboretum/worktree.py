@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -13,6 +14,7 @@ from attrs import define, field
 
 from arboretum.backends.base import ANY
 from arboretum.errors import GitOperationError, UsageError, WorktreeLockedError, WorktreeNotFoundError
+from arboretum.interrupts import to_the_end
 from arboretum.process.model import CommandRequest, CommandResult
 from arboretum.salvage import salvage
 from arboretum.stashes import WorktreeStash
@@ -377,22 +379,28 @@ class Worktrees:
             path: Where to make it; None for a path of its own.
             detach: Stand at the commit although `target` is a branch.
         """
-        parent = tempfile.mkdtemp(prefix="arboretum-") if path is None else None
-        place = os.path.join(parent, "worktree") if parent is not None else _absolute(path or ".")
+        own = os.path.join(tempfile.gettempdir(), f"arboretum-{secrets.token_hex(8)}") if path is None else None
+        place = os.path.join(own, "worktree") if own is not None else _absolute(path or ".")
         tree: Worktree | None = None
         try:
+            if own is not None:
+                os.mkdir(own, 0o700)
             on_branch = not detach and target in self._repository.branches
             tree = self.add(place, branch=target) if on_branch else self.add(place, detach=target)
             yield tree
         finally:
-            if tree is None and parent is not None and place in self:
-                tree = self.get(place)  # Ctrl-C came between its making and our hearing of it
-            if tree is not None and tree.path in self:
-                with contextlib.suppress(WorktreeLockedError):  # locked in the block: it is to stay
-                    tree.remove(force=True)
-            if parent is not None:
-                with contextlib.suppress(OSError):
-                    os.rmdir(parent)
+            to_the_end(lambda: self._end(tree, own))
+
+    def _end(self, tree: Worktree | None, own: str | None) -> None:
+        """Remove a temporary worktree, and the folder `own` that was made for it."""
+        if own is not None and tree is None:  # Ctrl-C came between its making and our hearing of it
+            tree = Worktree(self._repository, os.path.join(os.path.realpath(own), "worktree"))
+        if tree is not None and tree.path in self:
+            with contextlib.suppress(WorktreeLockedError):  # locked in the block: it is to stay
+                tree.remove(force=True)
+        if own is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(own)
 
     def prune(self, *, dry_run: bool = False) -> tuple[WorktreeInfo, ...]:
         """Remove the records of worktrees whose folders are gone; locked ones stay. Returns them."""

@@ -138,6 +138,9 @@ class AdminFiles(AdminRecords):
             try:
                 return self._place(path, spec, commit)
             except BaseException:
+                for record in self._named_as(path):
+                    if record.path == path:
+                        self._drop(record)
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(path, ".git"))
                 for folder in made:
@@ -229,10 +232,8 @@ class AdminFiles(AdminRecords):
             raise PathOccupiedError(
                 f"{path} exists and is not an empty folder", operation="add_worktree", hint="choose another path"
             )
-        stem = sanitised_name(os.path.basename(path))
-        for name in itertools.islice(_names(stem), _NUMBERS):
-            record = self.record(name) if os.path.lexists(os.path.join(self.base, name)) else None
-            if record is None or record.path != path:
+        for record in self._named_as(path):
+            if record.path != path:
                 continue
             if record.locked is not None:
                 raise WorktreeLockedError(
@@ -246,11 +247,22 @@ class AdminFiles(AdminRecords):
                     hint="prune the record first, or add it with force",
                 )
             if not os.path.lexists(os.path.join(path, ".git")):
-                hidden = self._hide(record)
-                time.sleep(_READERS_GRACE)
-                doomed = self._rename_aside(hidden)
-                if doomed is not None:
-                    remove_tree(doomed)
+                self._drop(record)
+
+    def _named_as(self, path: str) -> Iterator[AdminRecord]:
+        """The records that have the name of a folder, or that name with a number."""
+        for name in itertools.islice(_names(sanitised_name(os.path.basename(path))), _NUMBERS):
+            record = self.record(name) if os.path.lexists(f"{self.base}/{name}") else None
+            if record is not None:
+                yield record
+
+    def _drop(self, record: AdminRecord) -> None:
+        """Forget a record; the lock is held."""
+        hidden = self._hide(record)
+        time.sleep(_READERS_GRACE)
+        doomed = self._rename_aside(hidden)
+        if doomed is not None:
+            remove_tree(doomed)
 
     # Changing --------------------------------------------------------------------------------
 
