@@ -103,7 +103,7 @@ def test_git_lists_what_we_list(real: RepositoryBuilder, admin: AdminFiles, head
     assert {e["worktree"]: e.get("prunable", "") for e in ours}[str(tmp_path / "lost")]
 
 
-@pytest.mark.parametrize("name", [n for n in UGLY_COMPONENTS if n not in {"~", "..."}])
+@pytest.mark.parametrize("name", [n for n in UGLY_COMPONENTS if n not in {"~", "..."}], ids=ascii)
 def test_records_are_named_as_git_names_them(
     real: RepositoryBuilder, admin: AdminFiles, head: Oid, tmp_path: Path, name: str
 ) -> None:

@@ -248,7 +248,7 @@ def test_an_exact_path_is_not_searched_upwards(backend: CliBackend, real: Reposi
             CliBackend.open(text)
 
 
-@pytest.mark.parametrize("name", ["new\nline", "a b", "-x", "\udcff\udcfe", "sha1"])
+@pytest.mark.parametrize("name", ["new\nline", "a b", "-x", "\udcff\udcfe", "sha1"], ids=ascii)
 def test_repositories_may_be_anywhere(tmp_path: Path, name: str) -> None:
     """A repository, bare or not, opens and works below any name."""
     for bare in (False, True):
