@@ -36,6 +36,7 @@ _GLOBAL_OPTIONS: Final = (
     "-c", "i18n.logOutputEncoding=UTF-8",
     "-c", "i18n.commitEncoding=UTF-8",
     "-c", "advice.detachedHead=false",
+    "-c", "core.fsmonitor=false",  # a program of the repository's choosing, which a mere look would run
     "-c", "user.useConfigOnly=true",  # an identity is configured, not guessed from the name of the host
     "-c", "merge.directoryRenames=false",  # the libraries infer no renames of whole folders
     "-c", "merge.renames=true",
