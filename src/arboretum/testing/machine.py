@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import attrs
 from attrs import define, field, frozen
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from arboretum.backends.memory import File, MemoryDisk, RealDisk
@@ -223,7 +223,7 @@ def check_against_model(
     *,
     examples: int = 200,
     steps: int = 30,
-    deterministic: bool = True,
+    number: int | None = 0,
     shrink: bool = True,
     machine: Callable[[BackendMaker], type[BackendMachine]] = state_machine,
 ) -> None:
@@ -233,7 +233,7 @@ def check_against_model(
         maker: Makes the repositories.
         examples: How many programs.
         steps: How many operations each has at most.
-        deterministic: The same programs each time (for CI) instead of new ones.
+        number: The programs are the same each time for the same number; None for new ones each time.
         shrink: Whether to look for the shortest program that fails.
         machine: Makes the state machine class.
 
@@ -241,11 +241,14 @@ def check_against_model(
         AssertionError: They disagree; the message has the program and both views.
     """
     phases = [Phase.generate, *([Phase.shrink] if shrink else [])]
+    made = machine(maker)
+    if number is not None:
+        made = seed(number)(made)
     run_state_machine_as_test(
-        machine(maker),
+        made,
         settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=deterministic, database=None,
-            suppress_health_check=list(HealthCheck), phases=phases,
+            max_examples=examples, stateful_step_count=steps, deadline=None, database=None, phases=phases,
+            suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
         ),
     )  # fmt: skip
 
