@@ -76,10 +76,9 @@ class BackendMaker:
     def empty(self, *, bare: bool = False) -> Bench:
         """A new repository without commits, with an identity in its configuration."""
         path = self.path("repo.git" if bare else "repo")
-        backend = self.factory.init(path, bare=bare)
-        for key, value in CONFIG.items():
-            backend.set_config(key, value)
-        return Bench(self, backend, path)
+        bench = Bench(self, self.factory.init(path, bare=bare), path)
+        bench.configure()
+        return bench
 
     def repository(self, files: Mapping[str, FileContent] | None = None) -> Bench:
         """A new repository with one commit on ``main``: `files`, or two small ones."""
@@ -113,6 +112,16 @@ class Bench:
     def disk(self) -> Disk:
         """How files are read and written."""
         return self.maker.disk
+
+    def configure(self) -> None:
+        """Give the repository an identity, and let git do nothing by itself."""
+        for key, value in CONFIG.items():
+            self.backend.set_config(key, value)
+
+    def set_up(self, files: Mapping[str, FileContent]) -> Oid:
+        """Configure an empty repository and commit `files` in it."""
+        self.configure()
+        return self.commit(files, "first commit")
 
     def can(self, *needed: Capability) -> bool:
         """Whether the backend has all these capabilities here."""
