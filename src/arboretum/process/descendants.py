@@ -126,8 +126,6 @@ class Descendants:
     _children: int = field(default=-1, init=False)
     _devnull: int = field(default=-1, init=False)
     _strangers: set[int] = field(factory=set, init=False)
-    #: Held while a command is started and marked: the fewer at once, the sooner each gets its mark.
-    starting: threading.Lock = field(init=False)
     _guard: Guard | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -145,7 +143,6 @@ class Descendants:
         self._lock = threading.Lock()
         self._children, self._guard, self.adopts = -1, None, None
         self._strangers = set()
-        self.starting = threading.Lock()
 
     def new_tag(self) -> Tag:
         """A tag that no other command has."""

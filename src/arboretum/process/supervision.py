@@ -161,13 +161,12 @@ class Supervisor:
                 self.request, self._tag.text, streaming=self.on_line is not None or self.request.merge_stderr
             )
             pipes = self._open_pipes(theirs)
-            with DESCENDANTS.starting:
-                before = time.monotonic()
-                started = start(self.request, self._cwd, env, pipes)
-                if not isinstance(started, SpawnFailure):
-                    self._process, self.pid = started, started.pid
-                    self._tag.put_on(self.pid)
-                    self._marked_late = time.monotonic() - before > _PROMPT
+            before = time.monotonic()
+            started = start(self.request, self._cwd, env, pipes)
+            if not isinstance(started, SpawnFailure):
+                self._process, self.pid = started, started.pid
+                self._tag.put_on(self.pid)
+                self._marked_late = time.monotonic() - before > _PROMPT
         except OSError as error:
             return out_of_resources("open pipes", error)
         except (ValueError, TypeError) as error:
