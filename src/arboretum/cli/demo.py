@@ -81,6 +81,8 @@ def demo(
         show_result(context.renderer, result, output)
         if keep:
             say(f"The repository is in {path}. Try:  arboretum -C {path} show {result.run}")
+        else:
+            say(f"{result.duration:.0f} s. To look around in the repository, keep it: arboretum demo --keep DIR")
         return result.exit_code
     finally:
         if cache is not None:

@@ -130,8 +130,6 @@ class Renderer:
         if notes or view.notes:
             console.print()
         console.print(Text(view.recommendation, style="bold"))
-        if self.verbosity >= 0:
-            self.note(f"run {result.run}, {result.duration:.1f} s. See it again: arboretum show {result.run}")
 
     def verdict(self, found: Judgement) -> None:
         """A verdict of a run that goes on, on stderr."""

@@ -110,7 +110,12 @@ def run(
         )  # fmt: skip
         write_reports(context.renderer, repository, result, targets)
         show_result(context.renderer, result, output)
+        context.renderer.note(_farewell(result))
     return result.exit_code
+
+
+def _farewell(result: RunResult) -> str:
+    return f"run {result.run}, {result.duration:.1f} s. See it again: arboretum show {result.run}"
 
 
 def carry_out(
