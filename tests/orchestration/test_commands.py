@@ -141,9 +141,10 @@ def test_orchestrate_reports_and_tells_by_its_exit_code(
     command: Any, builder: RepositoryBuilder, tasks: str, tmp_path: Path
 ) -> None:
     """All good: exit code 0, JSON with tasks and integration, and a report in each form."""
-    reports = [tmp_path / f"r{ending}" for ending in (".html", ".md", ".json")]
-    words = [word for path in reports for word in ("--report", str(path))]
-    code, out, err = command("orchestrate", tasks, "--into", "main", "--format", "json", *words)
+    reports = [tmp_path / f"r.{form}" for form in ("html", "markdown", "json")]
+    words = [word for path in reports for word in ("--report", f"{path.suffix[1:]}:{path}")]
+    lines = tmp_path / "events.jsonl"
+    code, out, err = command("orchestrate", tasks, "--into", "main", "--format", "json", "--events", str(lines), *words)
     document = json.loads(out)
     assert code == 0
     assert [(t["id"], t["status"], t["branch"]) for t in document["tasks"]] == [
@@ -159,7 +160,11 @@ def test_orchestrate_reports_and_tells_by_its_exit_code(
     assert 'class="bar supported"' in html
     assert "```mermaid\ngantt" in markdown
     assert json.loads(data) == document
-    assert command("orchestrate", tasks, "--report", "x.pdf")[0] == 2
+    assert command("orchestrate", tasks, "--report", "pdf:x.pdf")[0] == 2
+    told = [json.loads(line)["type"] for line in lines.read_text().splitlines()]
+    assert told[0] == "orchestration-started"
+    assert told[-1] == "orchestration-finished"
+    assert told.count("tasks-merged") == 2
 
 
 def test_a_failed_task_is_exit_code_one_and_says_what_next(

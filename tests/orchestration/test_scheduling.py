@@ -127,6 +127,20 @@ def test_four_thirds_of_the_lower_bound(case: tuple[list[Task], int]) -> None:
     assert makespan(simulate(work, bounds)) <= 4 / 3 * lower_bound(work, bounds) + 1e-6
 
 
+@pytest.mark.parametrize("slots", [2, 4, 8])
+@pytest.mark.parametrize("most", [0, 2])
+def test_random_plans_of_some_size_are_within_four_thirds(slots: int, most: int) -> None:
+    """200 random plans of 20 to 40 tasks, with and without dependencies: each within 4/3 of the lower bound."""
+    chance = random.Random(slots + 100 * most)
+    for _ in range(200):
+        tasks: list[Task] = []
+        for index in range(chance.randint(20, 40)):
+            needs = {f"t{chance.randrange(index)}" for _ in range(chance.randint(0, most))} if index else set()
+            tasks.append(task(f"t{index}", depends_on=tuple(sorted(needs)), estimate=chance.uniform(1, 20)))
+        work, bounds = Workload({t.id: t for t in tasks}), Limits(slots=slots)
+        assert makespan(simulate(work, bounds)) <= 4 / 3 * lower_bound(work, bounds) + 1e-6
+
+
 def _best(seconds: list[float], slots: int) -> float:
     """The shortest schedule of independent tasks, by trying every assignment."""
     best, loads = sum(seconds), [0.0] * slots

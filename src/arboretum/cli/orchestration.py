@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 from attrs import evolve
@@ -15,11 +15,13 @@ from arboretum.cli.app import Context, pass_context
 from arboretum.cli.exit_codes import ExitCode
 from arboretum.cli.options import format_option, jobs_option
 from arboretum.cli.orchestration_live import display_for, show_board, show_split
+from arboretum.cli.run import EventLines, parse_reports
 from arboretum.engine.model import CommandSpec
 from arboretum.engine.plan_file import parse_command
 from arboretum.errors import UsageError
 
 if TYPE_CHECKING:
+    from arboretum.events import Observer
     from arboretum.orchestration.board import Board
     from arboretum.orchestration.tasks import TaskPlan
     from arboretum.repository import Repository
@@ -139,7 +141,8 @@ Examples:
 @click.option("--base", metavar="REV", help="Start from this revision.")
 @click.option("--resume", metavar="RUN", help="Go on with this run.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
-@click.option("--report", "reports", multiple=True, metavar="FILE", help="Write a report (.html, .md, .json).")
+@click.option("--report", "reports", multiple=True, metavar="FORMAT:FILE", help="Write json, markdown or html.")
+@click.option("--events", type=click.File("w"), help="Write every event as a line of JSON.")
 @format_option
 @jobs_option
 @pass_context
@@ -151,17 +154,16 @@ def orchestrate(
     resume: str | None,
     dry_run: bool,
     reports: tuple[str, ...],
+    events: IO[str] | None,
     output: str,
     jobs: int | None,
 ) -> int:
     """Run the tasks in TASKS in worktrees of their own, as room comes free, and merge what is good."""
     from arboretum.orchestration.documents import board_document, split_document
     from arboretum.orchestration.planning import plan_split
-    from arboretum.orchestration.report import check_report_path, summary, write_report
+    from arboretum.orchestration.report import RENDERERS, summary, write_report
 
-    paths = [os.path.join(context.folder, path) for path in reports]
-    for path in paths:
-        check_report_path(path)
+    targets = parse_reports(reports, known=tuple(RENDERERS))
     with context.repository() as repository:
         if dry_run:
             found = plan_split(repository, _loaded(context, tasks, base), jobs=jobs)
@@ -170,9 +172,9 @@ def orchestrate(
             else:
                 show_split(context.renderer, found)
             return ExitCode.HOLDS
-        board = _carried_out(context, repository, tasks, into=into, base=base, resume=resume, jobs=jobs)
-    for path in paths:
-        write_report(board, path)
+        board = _carried_out(context, repository, tasks, into=into, base=base, resume=resume, jobs=jobs, events=events)
+    for form, path in targets:
+        write_report(board, form, path)
     if output == "json":
         context.renderer.json(board_document(board))
     else:
@@ -193,22 +195,24 @@ def _carried_out(
     base: str | None,
     resume: str | None,
     jobs: int | None,
+    events: IO[str] | None,
 ) -> Board:
     from arboretum.orchestration.orchestrator import Orchestrator, read_board
     from arboretum.orchestration.planning import limits_here
 
+    observers: list[Observer] = [EventLines(events)] if events is not None else []
     if resume is not None:
         if tasks is not None or into is not None or base is not None:
             raise UsageError("--resume takes everything but --jobs from the run")
         known = read_board(repository, resume)
         limits, _ = limits_here(repository, known.base, jobs=jobs or known.plan.jobs)
         display = display_for(context.renderer, known)
-        orchestrator = Orchestrator.resume(repository, resume, limits, observers=[display])
+        orchestrator = Orchestrator.resume(repository, resume, limits, observers=[display, *observers])
     else:
         plan = _loaded(context, tasks, base)
         limits, _ = limits_here(repository, repository.resolve(plan.base), jobs=jobs or plan.jobs)
         display = display_for(context.renderer)
-        orchestrator = Orchestrator.start(repository, plan, limits, into=into, observers=[display])
+        orchestrator = Orchestrator.start(repository, plan, limits, into=into, observers=[display, *observers])
     with display:
         return asyncio.run(orchestrator.run())
 

@@ -235,13 +235,14 @@ def _dry_run(context: Context, repository: Repository, plan: Plan, output: str) 
     return ExitCode.HOLDS
 
 
-def parse_reports(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """The formats and files of ``--report``.
+def parse_reports(
+    texts: Sequence[str], *, known: Sequence[str] = ("json", "junit", "markdown", "html")
+) -> list[tuple[str, str]]:
+    """The formats (of the `known` ones) and files of ``--report``.
 
     Raises:
         UsageError: A text has no format that is known, or no file.
     """
-    known = ("json", "junit", "markdown", "html")
     targets = []
     for text in texts:
         name, colon, path = text.partition(":")

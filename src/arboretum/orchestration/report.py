@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -114,31 +114,28 @@ def render_json(board: Board) -> str:
     return json.dumps(_clean(board_document(board)), indent=2, ensure_ascii=False) + "\n"
 
 
-_RENDERERS = {".html": render_html, ".md": render_markdown, ".json": render_json}
+#: The forms of a report, by name.
+RENDERERS: Final[dict[str, Callable[[Board], str]]] = {
+    "html": render_html,
+    "markdown": render_markdown,
+    "json": render_json,
+}
 
 
-def write_report(board: Board, path: str) -> None:
-    """Write the report to `path`; its ending says in which form.
+def write_report(board: Board, form: str, path: str) -> None:
+    """Write the report to `path`.
+
+    Args:
+        board: The run.
+        form: One of `RENDERERS`.
+        path: The file.
 
     Raises:
-        UsageError: The ending is none of ``.html``, ``.md`` and ``.json``, or the file cannot be written.
+        UsageError: The file cannot be written.
     """
-    check_report_path(path)
-    text = _RENDERERS[os.path.splitext(path)[1]](board)
+    text = RENDERERS[form](board)
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise UsageError(f"cannot write the report {path}: {error.strerror}") from error
-
-
-def check_report_path(path: str) -> None:
-    """Refuse a report that could not be written, before the work is done.
-
-    Raises:
-        UsageError: The ending is none of ``.html``, ``.md`` and ``.json``, or there is no such folder.
-    """
-    if os.path.splitext(path)[1] not in _RENDERERS:
-        raise UsageError(f"the report {path} has no known form", hint="end its name with .html, .md or .json")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise UsageError(f"there is no folder for the report {path}")
