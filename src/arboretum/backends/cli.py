@@ -28,7 +28,7 @@ OLDEST_GIT: Final = (2, 38)
 # What is asked to find a repository; the last one fails outside a worktree, after the others have been answered.
 _PLACE_QUESTIONS: Final = ("--show-object-format", "--absolute-git-dir", "--show-toplevel")
 _ANSWERS: Final = 3  # with the end of the last line, when there is no worktree
-_RELATIVE_SINCE: Final = (2, 48)
+RELATIVE_SINCE: Final = (2, 48)
 _ALWAYS: Final = frozenset(Capability) - {Capability.REFTABLE, Capability.RELATIVE_WORKTREES}
 
 
@@ -60,7 +60,7 @@ class CliBackend(CliTrees):
     def capabilities(self) -> frozenset[Capability]:
         """See `GitBackend`."""
         version = git_version(self.command.process)
-        return _ALWAYS | ({Capability.RELATIVE_WORKTREES} if version >= _RELATIVE_SINCE else set())
+        return _ALWAYS | ({Capability.RELATIVE_WORKTREES} if version >= RELATIVE_SINCE else set())
 
     def close(self) -> None:
         """See `GitBackend`."""
