@@ -299,7 +299,8 @@ def test_bad_input_leaves_nothing_behind(builder: RepositoryBuilder, tmp_path: P
 # --- signals and kills ---
 
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))  # before and after the run
 from arboretum import Repository
 from arboretum.engine.model import CommandSpec, Hypothesis, Plan
 from arboretum.engine.run import run_plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -79,6 +80,9 @@ class Session:
     restored: tuple[Trial, ...] = ()
     notes: list[str] = field(factory=list)
     _journal: Journal | None = field(default=None, alias="journal")
+    _signals: contextlib.ExitStack = field(factory=contextlib.ExitStack, init=False, repr=False)
+    _dispatcher: Dispatcher | None = field(default=None, init=False, repr=False)
+    _stopped: bool = field(default=False, init=False)
     _owns_executor: bool = field(default=False, alias="owns_executor")
 
     @classmethod
@@ -178,9 +182,11 @@ class Session:
         )
         status, clock = RunStatus.FAILED, time.monotonic()
         try:
-            with on_signals(dispatcher.stop):
-                dispatcher.restore(self.restored)
-                status = await dispatcher.dispatch()
+            self._dispatcher = dispatcher
+            if self._stopped:
+                dispatcher.stop()
+            dispatcher.restore(self.restored)
+            status = await dispatcher.dispatch()
         except asyncio.CancelledError:
             status = RunStatus.INTERRUPTED
             raise
@@ -189,7 +195,14 @@ class Session:
             self._keep(lambda store: store.end_run(self.run, status.value))
         return status
 
+    def stop(self) -> None:
+        """End the run in order; a second call does not wait for anything. Signals come here."""
+        self._stopped = True
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+
     async def __aenter__(self) -> Self:
+        self._signals.enter_context(on_signals(self.stop))
         return self
 
     async def __aexit__(
