@@ -208,15 +208,16 @@ class Session:
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        try:
-            if self._owns_executor:
-                await self.executor.close()
-        finally:
-            if self.store is not None:
-                keep_house(self.store, os.path.join(self.repository.state_dir, "runs"))
-                self.store.close()
-            if self._journal is not None:
-                self._journal.close()
+        with self._signals:  # until all is given back a signal must not end the process
+            try:
+                if self._owns_executor:
+                    await self.executor.close()
+            finally:
+                if self.store is not None:
+                    keep_house(self.store, os.path.join(self.repository.state_dir, "runs"))
+                    self.store.close()
+                if self._journal is not None:
+                    self._journal.close()
 
     def _keep(self, action: Callable[[ResultStore], None]) -> None:
         if self.store is not None:
