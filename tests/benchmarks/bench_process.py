@@ -285,4 +285,4 @@ if __name__ == "__main__":
 
     from tests.benchmarks.__main__ import table
 
-    Console().print(table(run(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)))
+    Console(width=180).print(table(run(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)))

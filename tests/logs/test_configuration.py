@@ -6,6 +6,7 @@ import io
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from arboretum.logs import (
     get_logger,
     log_exception,
     setup_logging,
+    setup_structured_logging,
     wants_colors,
 )
 
@@ -98,6 +100,15 @@ def test_unknown_level(level: object, root_logger: logging.Logger) -> None:
         setup_logging(level)  # type: ignore[arg-type]  # that is the test
     assert caught.value.hint
     assert root_logger.handlers == before
+
+
+@pytest.mark.parametrize("call", [get_logger, lambda name, level: setup_structured_logging(level=level)])
+def test_unknown_level_elsewhere(call: Callable[[str, object], object], root_logger: logging.Logger) -> None:
+    """The other functions that take a level refuse one that does not exist, and change nothing."""
+    before = list(root_logger.handlers), root_logger.level
+    with pytest.raises(InvalidValueError):
+        call("arboretum.test.level", "LOUD")
+    assert (list(root_logger.handlers), root_logger.level) == before
 
 
 def test_close_level_is_suggested() -> None:

@@ -306,3 +306,19 @@ def test_context_survives_the_removal_of_its_worktree(repo: Path, git: Git, tmp_
     with WorktreeContext(repo, tmp_path / "t") as path:
         git("worktree", "remove", str(path))
     assert count_worktrees(repo) == 1
+
+
+@pytest.mark.parametrize("name", [b"caf\xff", b"two\nlines", b"-dash", b"a 'quoted\" name", "gr\u00fcn".encode()])
+def test_any_file_name(repo: Path, git: Git, tmp_path: Path, name: bytes) -> None:
+    """Worktrees live at paths with any bytes: made, listed, reused, reset, stashed and removed."""
+    path = tmp_path / os.fsdecode(name)
+    assert create_worktree(repo, path) == create_worktree(repo, path) == path
+    assert list_worktrees(repo)[1]["path"] == str(path)
+    (path / os.fsdecode(b"new\xfe")).write_text("x")
+    stash = stash_worktree(path)
+    stash_pop_worktree(path, stash)
+    assert (path / os.fsdecode(b"new\xfe")).exists()
+    reset_worktree(path)
+    assert git("status", "--porcelain", cwd=path) == ""
+    remove_worktree(repo, path)
+    assert count_worktrees(repo) == 1
