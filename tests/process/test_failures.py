@@ -391,13 +391,17 @@ def test_suspended_time_does_not_count(runner: SubprocessRunner, tmp_path: Path)
     assert process.communicate(timeout=60)[0] == b"0 False\n"
 
 
-def test_ctrl_z_stops_the_commands_too(tmp_path: Path, mark: str) -> None:
+@pytest.mark.parametrize("asks", ["arboretum.process.stopping_with_the_terminal", "arboretum.cli.signals"])
+def test_ctrl_z_stops_the_commands_too(mark: str, asks: str) -> None:
     """Where a program asks for it, Ctrl-Z stops every descendant, escaped ones too, and fg lets them go on."""
     tail = f"60.{int(mark[5:17], 16)}"
     program = """
-        import sys
+        import contextlib, sys
+        from arboretum.cli.signals import suspend_commands_too
         from arboretum.process import CommandRequest, SubprocessRunner, stopping_with_the_terminal
-        with stopping_with_the_terminal():
+        with stopping_with_the_terminal() if "process" in sys.argv[2] else contextlib.nullcontext():
+            if "cli" in sys.argv[2]:
+                suspend_commands_too()
             script = f"setsid sleep {sys.argv[1]} & sleep {sys.argv[1]}"
             SubprocessRunner().run(CommandRequest(argv=[script], shell=True))
     """
@@ -406,7 +410,7 @@ def test_ctrl_z_stops_the_commands_too(tmp_path: Path, mark: str) -> None:
         pids = [*living(f"sleep\0{tail}"), process.pid]
         return {Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] for pid in pids}
 
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), tail])
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), tail, asks])
     assert wait_until(lambda: len(living(f"sleep\0{tail}")) == 2)
     process.send_signal(signal.SIGTSTP)
     assert wait_until(lambda: states() == {"T"})

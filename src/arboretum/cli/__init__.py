@@ -14,10 +14,11 @@ def main() -> None:
         sys.exit(0)
     import signal
 
-    from arboretum.cli.signals import take_signals_as_interrupts
+    from arboretum.cli.signals import suspend_commands_too, take_signals_as_interrupts
 
     try:
         take_signals_as_interrupts()
+        suspend_commands_too()
         from arboretum.cli.app import run
 
         code = run(sys.argv[1:])

@@ -16,5 +16,17 @@ def take_signals_as_interrupts() -> None:
             signal.signal(number, _interrupt)
 
 
+def suspend_commands_too() -> None:
+    """Let Ctrl-Z stop the commands that run, whose sessions the terminal does not reach, and fg let them go on."""
+    if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+        signal.signal(signal.SIGTSTP, _suspend)
+
+
+def _suspend(_number: int, _frame: FrameType | None) -> None:
+    from arboretum.process.suspension import suspend  # late: the command starts faster without it
+
+    suspend()
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -21,14 +21,15 @@ def stopping_with_the_terminal() -> Iterator[None]:
 
     For programs that own their process, in the main thread. The handler that was set before comes back at the end.
     """
-    before = signal.signal(signal.SIGTSTP, _stop_all)
+    before = signal.signal(signal.SIGTSTP, suspend)
     try:
         yield
     finally:
         signal.signal(signal.SIGTSTP, before)
 
 
-def _stop_all(_number: int, _frame: FrameType | None) -> None:
+def suspend(_number: int = signal.SIGTSTP, _frame: FrameType | None = None) -> None:
+    """Stop all commands and this process now; returns when it was let go on, as they are then. A signal handler."""
     stopped: set[int] = set()
     while found := set(DESCENDANTS.all()) - stopped:  # again, because one may have forked before it was stopped
         for pid in found:
