@@ -97,7 +97,7 @@ class CliObjects(CliSession):
                 hint="fetch it, or run git fsck",
             )
         return RevisionNotFoundError(
-            f"{revision!r} names no commit", operation="resolve", hint="check the name; fetch it if it is a remote's"
+            f"'{revision}' names no commit", operation="resolve", hint="check the name; fetch it if it is a remote's"
         )
 
     def _loose_tip(self, name: RefName) -> str | None:

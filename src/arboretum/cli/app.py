@@ -17,7 +17,7 @@ from attrs import define
 from arboretum.bootstrap import DEFAULT_BACKEND
 from arboretum.cli.exit_codes import ExitCode, exit_code_for
 from arboretum.cli.render import Renderer
-from arboretum.errors import ArboretumError, EngineError, InterruptedRunError
+from arboretum.errors import ArboretumError, EngineError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
@@ -117,6 +117,8 @@ Shell completion: eval "$(_ARBORETUM_COMPLETE=bash_source arboretum)" (or zsh_so
 def app(ctx: click.Context, folder: str, backend: str, quiet: int, verbose: int) -> None:
     """Git worktrees side by side: hypotheses tested in parallel, tasks run without conflict."""
     renderer = Renderer.for_terminal(verbosity=verbose - quiet)
+    if not os.path.isdir(folder):
+        raise UsageError(f"-C {folder}: there is no such folder", hint="name a folder inside of a repository")
     ctx.obj = Context(os.path.abspath(folder), backend, renderer)
     if verbose:
         from arboretum.logs import setup_logging

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
@@ -26,6 +27,24 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # older clicks h
         if seconds <= 0:
             self.fail(f"{value!r} is not a positive duration", param, ctx)
         return seconds
+
+
+class OutputFile(click.File):
+    """A file to write to, ``-`` for stdout: checked before anything is begun, opened when it is written."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__("w", encoding="utf-8", lazy=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IO[Any]:
+        if isinstance(value, str) and value != "-":
+            folder = os.path.dirname(os.path.abspath(value))
+            if not os.path.isdir(folder):
+                self.fail(f"{value!r}: the folder does not exist", param, ctx)
+            if os.path.isdir(value) or not os.access(value if os.path.exists(value) else folder, os.W_OK):
+                self.fail(f"{value!r} cannot be written", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def complete_revision(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

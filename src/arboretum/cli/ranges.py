@@ -11,6 +11,7 @@ from arboretum.cli.executors import open_executor
 from arboretum.cli.live import display_for
 from arboretum.cli.options import (
     DurationType,
+    OutputFile,
     cache_options,
     command_words,
     complete_revision,
@@ -137,7 +138,7 @@ Exit codes: 0 found, 3 only commits that cannot be tested are left.
 @click.option("--confidence", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), help="For flaky tests.")
 @click.option("--timeout", type=DurationType(), help="For each commit: seconds, 90s, 5m.")
 @click.option("--setup", metavar="COMMAND", help="Run this once in each slot before its first commit.")
-@click.option("--log", "log_file", type=click.File("w"), help="Write the search as git bisect log does.")
+@click.option("--log", "log_file", type=OutputFile(), metavar="FILE", help="Write the search as git bisect log does.")
 @executor_option
 @jobs_option
 @cache_options

@@ -14,6 +14,7 @@ from arboretum.cli.exit_codes import ExitCode
 from arboretum.cli.live import display_for
 from arboretum.cli.options import (
     DurationType,
+    OutputFile,
     cache_options,
     command_words,
     complete_revision,
@@ -69,7 +70,7 @@ Exit codes: 0 a hypothesis is supported, 1 all are falsified, 2 bad input, 3 inc
     metavar="FORMAT:FILE",
     help="Also write a report: json, junit, markdown, html.",
 )
-@click.option("--events", type=click.File("w"), help="Write every event as a line of JSON.")
+@click.option("--events", type=OutputFile(), metavar="FILE", help="Write every event as a line of JSON.")
 @executor_option
 @jobs_option
 @cache_options

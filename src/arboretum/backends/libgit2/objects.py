@@ -105,14 +105,14 @@ class Objects(Session):
     def _unresolved(self, repository: pygit2.Repository, revision: str, error: BaseException) -> GitOperationError:
         if re.match(r"(HEAD|@)(?![\w/.-])", revision) and repository.head_is_unborn:
             return UnbornHeadError(
-                f"{revision!r} names no commit: HEAD is on a branch that has none yet", hint="make a first commit"
+                f"'{revision}' names no commit: HEAD is on a branch that has none yet", hint="make a first commit"
             )
         named = self._named_object(repository, revision)
         if named is not None and named not in repository:
             return ObjectMissingError(f"{revision!r} names the object {named}, which is not in the repository")
         translated = translate(error, "resolve", subject=revision, otherwise=RevisionNotFoundError)
         if isinstance(translated, RevisionNotFoundError):
-            return RevisionNotFoundError(f"{revision!r} names no commit")
+            return RevisionNotFoundError(f"'{revision}' names no commit")
         return translated
 
     @staticmethod
