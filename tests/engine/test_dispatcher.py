@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -34,6 +35,9 @@ class MemoryStore:
     def put(self, key: CacheKey, trial: Trial, *, run: str = "") -> None:
         if trial.outcome.is_evidence:  # as the real one
             self.cache[key.digest] = trial
+
+    def batch(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def record_trial(self, run: str, trial: Trial, *, key: CacheKey | None = None) -> Trial:
         self.recorded.append((run, trial))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -127,6 +128,29 @@ def test_output_stays_in_its_file_when_the_store_cannot_take_it(path, tmp_path):
     with ResultStore.open(path) as store, pytest.raises(StoreError):
         store.record_trial("run-that-never-began", passed(output_paths={"stdout": str(raw)}))
     assert raw.read_bytes() == b"precious"
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(path, tmp_path):
+    """What is changed in a batch is there when it ends, nothing of it when it fails; outputs stay until then."""
+    raw = tmp_path / "stdout"
+    raw.write_bytes(b"precious")
+    with ResultStore.open(path) as store, ResultStore.open(path) as other:
+        store.begin_run(RunRecord(id="r"))
+        with contextlib.suppress(ZeroDivisionError), store.batch():
+            store.record_trial("r", passed(output_paths={"stdout": str(raw)}))
+            store.put(key(), passed())
+            raise ZeroDivisionError
+        assert raw.read_bytes() == b"precious"
+        assert (store.trials("r"), store.get(key())) == ((), None)
+        with store.batch():
+            store.record_trial("r", passed(output_paths={"stdout": str(raw)}))
+            with store.batch():
+                store.put(key(), passed())
+            assert raw.exists()
+            assert other.get(key()) is None
+        assert not raw.exists()
+        assert other.get(key()) == passed()
+        assert b"".join(other.output("r", "h", 1)) == b"precious"
 
 
 def test_why_names_the_fields_that_differ_from_the_nearest_result(path):

@@ -53,7 +53,7 @@ def _keep(path: str, value: object) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(aside, "w", encoding="ascii") as file:
-            json.dump(_converter().unstructure(value), file)
+            file.write(json.dumps(_converter().unstructure(value)))  # in one piece: `dump` takes ten times as long
         os.replace(aside, path)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}", hint="check permissions and free space") from error

@@ -44,6 +44,9 @@ class TrialStore(Protocol):
     def record_trial(self, run: str, trial: Trial, *, key: CacheKey | None = None) -> Trial:
         """Keep a trial of this run, and take over its whole output. Returns the trial as it is kept."""
 
+    def batch(self) -> contextlib.AbstractContextManager[None]:
+        """Make all changes in the block one."""
+
 
 @define(eq=False, kw_only=True)
 class Dispatcher:
@@ -130,8 +133,7 @@ class Dispatcher:
             known = self._known([key for key in wanted if key not in self._tasks])
             if not known:
                 break
-            for trial in known:
-                self._finish(trial)
+            self._finish(*known)
         for key in self._tasks.keys() - self._cancelling - set(wanted):
             self._cancelling.add(key)
             self._tasks[key].cancel()
@@ -200,29 +202,35 @@ class Dispatcher:
                 self._failure = error
             self._finish(self._trial(key, Outcome.ERROR, str(error)))
 
-    def _finish(self, trial: Trial) -> None:
-        variant = self.variants[trial.hypothesis]
-        if trial.tree is None and not variant.edits:
-            trial = evolve(trial, tree=variant.tree)
-        trial = self._keep(trial)
-        self.trials.append(trial)
-        judgements = self.strategy.record(trial)
-        self.observers(TrialFinished(run=self.run, trial=trial))
-        for judgement in judgements:
-            self.observers(VerdictReached(run=self.run, judgement=judgement))
+    def _finish(self, *trials: Trial) -> None:
+        """Keep trials that are over, in one go; then judge and tell each."""
+        for trial in self._keep([self._with_tree(trial) for trial in trials]):
+            self.trials.append(trial)
+            judgements = self.strategy.record(trial)
+            self.observers(TrialFinished(run=self.run, trial=trial))
+            for judgement in judgements:
+                self.observers(VerdictReached(run=self.run, judgement=judgement))
 
-    def _keep(self, trial: Trial) -> Trial:
+    def _with_tree(self, trial: Trial) -> Trial:
+        variant = self.variants[trial.hypothesis]
+        return evolve(trial, tree=variant.tree) if trial.tree is None and not variant.edits else trial
+
+    def _keep(self, trials: Sequence[Trial]) -> list[Trial]:
         if self.store is None:
-            return trial
-        key = self._key((trial.hypothesis, trial.attempt))
+            return list(trials)
         try:
-            kept = self.store.record_trial(self.run, trial, key=key)
-            if self.keep and not trial.cached:
-                self._own.add(key.digest)
-                self.store.put(key, kept, run=self.run)
+            with self.store.batch():
+                return [self._keep_one(self.store, trial) for trial in trials]
         except ArboretumError as error:  # a result that cannot be kept is still a result
-            _log.warning("the trial %s is not kept: %s", trial.id, error)
-            return trial
+            _log.warning("%s not kept: %s", ", ".join(trial.id for trial in trials), error)
+            return list(trials)
+
+    def _keep_one(self, store: TrialStore, trial: Trial) -> Trial:
+        key = self._key((trial.hypothesis, trial.attempt))
+        kept = store.record_trial(self.run, trial, key=key)
+        if self.keep and not trial.cached:
+            self._own.add(key.digest)
+            store.put(key, kept, run=self.run)
         return kept
 
     def _known(self, keys: Sequence[TrialKey]) -> list[Trial]:

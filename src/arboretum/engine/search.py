@@ -52,10 +52,12 @@ class HypothesisSearch:
     trials: dict[str, dict[int, Trial]] = field(factory=dict, init=False)
     judgements: dict[str, Judgement] = field(factory=dict, init=False)
     _places: dict[str, int] = field(factory=dict, init=False, repr=False)  # of each subject in the order of trying
+    _hypotheses: dict[str, Hypothesis] = field(factory=dict, init=False, repr=False)
     _complete: set[str] = field(factory=set, init=False, repr=False)
     settle: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._hypotheses |= {h.id: h for h in self.plan.hypotheses}
         subjects = (CONTROL, *(h.id for h in self.order))
         self.trials |= {subject: {} for subject in subjects}
         self._places |= {subject: place for place, subject in enumerate(subjects)}
@@ -110,7 +112,7 @@ class HypothesisSearch:
         self._complete.add(subject)
         if CONTROL not in self._complete:
             return ()
-        ripe = self.order if subject == CONTROL else [h for h in self.plan.hypotheses if h.id == subject]
+        ripe = self.order if subject == CONTROL else (self._hypotheses[subject],)
         found = tuple(self.judge(h) for h in ripe if h.id in self._complete and h.id not in self.judgements)
         self.judgements |= {j.hypothesis: j for j in found}
         return found

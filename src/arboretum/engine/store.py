@@ -122,6 +122,8 @@ class ResultStore:
     set_aside: str | None = None
     _connection: sqlite3.Connection | None = field(default=None, repr=False)
     _lock: threading.RLock = field(factory=threading.RLock, repr=False)
+    _in_batch: bool = field(default=False, init=False)
+    _taken_over: list[str] = field(factory=list, init=False, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, step: Step = no_step) -> Self:
@@ -205,12 +207,20 @@ class ResultStore:
                 store_outputs.add(db, run, trial, stream, file)
 
         self._write("record-trial", record)
-        for file in files.values():
-            self._step("store.remove-raw-output")
-            with contextlib.suppress(OSError):
-                os.unlink(file)
-                os.rmdir(os.path.dirname(file))  # when it was the last one
+        with self._lock:
+            self._taken_over += files.values()
+        self._remove_raw_outputs()
         return kept
+
+    def _remove_raw_outputs(self) -> None:
+        """Remove files whose content is safe in the store by now."""
+        with self._lock:
+            while self._taken_over and not self._in_batch:
+                file = self._taken_over.pop()
+                self._step("store.remove-raw-output")
+                with contextlib.suppress(OSError):
+                    os.unlink(file)
+                    os.rmdir(os.path.dirname(file))  # when it was the last one
 
     def trials(self, run: str) -> tuple[Trial, ...]:
         """The finished trials of a run, in the order they finished in."""
@@ -369,11 +379,40 @@ class ResultStore:
     def _read(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         return self._attempt("read", lambda: self._db.execute(query, values).fetchall())
 
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Make all changes in the block one transaction: it costs about what one of them costs.
+
+        Other threads wait for its end. When the block raises nothing of it is kept.
+        """
+        with self._lock:
+            if self._in_batch:
+                yield
+                return
+            self._attempt("batch", lambda: self._db.execute("BEGIN IMMEDIATE"))
+            self._in_batch = True
+            try:
+                yield
+                self._step("store.batch.commit")
+                with self._errors("batch"):
+                    if self._db.in_transaction:  # SQLite ends it by itself when the disk is full
+                        self._db.execute("COMMIT")
+            except BaseException:
+                if self._connection is not None and self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                self._taken_over.clear()
+                raise
+            finally:
+                self._in_batch = False
+        self._remove_raw_outputs()
+
     def _write(self, name: str, action: Callable[[sqlite3.Connection], _T]) -> _T:
         """Carry out `action` in one transaction: all or nothing."""
 
         def transaction() -> _T:
             self._step(f"store.{name}")
+            if self._in_batch:
+                return action(self._db)
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 result = action(self._db)
