@@ -128,7 +128,7 @@ def test_every_run_comes_to_an_end_and_to_the_right_one(
         else:
             assert record.state is ends[name]
     if plan.merge is MergeOrder.PLAN:
-        assert list(board.merged) == [name for name in board.order if name in board.merged]
+        assert list(board.merged) == [name for name in board.plan.order if name in board.merged]
 
 
 def check_moment(player: Player) -> None:

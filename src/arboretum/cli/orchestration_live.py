@@ -194,7 +194,7 @@ class LiveGraph:
 def _depths(board: Board) -> dict[str, int]:
     depth: dict[str, int] = {}
     tasks = board.plan.by_id
-    for name in board.order:
+    for name in board.plan.order:
         depth[name] = max((depth[other] + 1 for other in tasks[name].depends_on), default=0)
     return depth
 
@@ -202,8 +202,8 @@ def _depths(board: Board) -> dict[str, int]:
 def _visible(board: Board, height: int) -> list[str]:
     """The tasks that fit on the screen: what runs first, then what waits to be merged or run, then the rest."""
     rank = {TaskState.RUNNING: 0, TaskState.FINISHED: 1, TaskState.WAITING: 2}
-    chosen = sorted(board.order, key=lambda name: rank.get(board.records[name].state, 3))[: max(1, height)]
-    return [name for name in board.order if name in set(chosen)]
+    chosen = sorted(board.plan.order, key=lambda name: rank.get(board.records[name].state, 3))[: max(1, height)]
+    return [name for name in board.plan.order if name in set(chosen)]
 
 
 @define(eq=False)

@@ -11,7 +11,6 @@ from cattrs import Converter
 from arboretum.engine.events import RunEvent
 from arboretum.errors import StoreError
 from arboretum.orchestration import events
-from arboretum.orchestration.graph import topological_order
 from arboretum.orchestration.scopes import Scope
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import MergeOrder, TaskPlan
@@ -236,11 +235,6 @@ class Board:
         """The tasks that are in one of `states`, in the order of the plan."""
         return tuple(name for name, record in self.records.items() if record.state in states)
 
-    @property
-    def order(self) -> tuple[str, ...]:
-        """The order in which tasks are merged: that of the plan, dependencies first."""
-        return topological_order({task.id: task.depends_on for task in self.plan.tasks})
-
     def ready(self, conflicts: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
         """The tasks that wait only for room.
 
@@ -269,7 +263,7 @@ class Board:
     def _earlier(self, name: str, conflicts: Mapping[str, frozenset[str]]) -> list[str]:
         if self.plan.merge is MergeOrder.FINISH or not conflicts.get(name):
             return []
-        order = self.order
+        order = self.plan.order
         return [other for other in order[: order.index(name)] if other in conflicts[name]]
 
     def newly_blocked(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -289,7 +283,7 @@ class Board:
         whatever took how long.
         """
         batch = []
-        for name in self.order:
+        for name in self.plan.order:
             state = self.records[name].state
             if state is TaskState.FINISHED:
                 batch.append(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 from arboretum.engine.model import CommandSpec
+from arboretum.orchestration.graph import topological_order
 from arboretum.orchestration.scopes import Scope
 
 #: The placeholders that a command may have, as ``{name}``. Other braces stay as they are.
@@ -80,7 +82,7 @@ class Task:
         return self.scope.widened(self.shared.texts) if self.shared.patterns else self.scope
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class TaskPlan:
     """The tasks of one orchestration, checked: ids are unique, dependencies exist and have no cycle.
 
@@ -108,10 +110,15 @@ class TaskPlan:
     path: str | None = None
     lines: Mapping[str, int] = field(factory=dict, repr=False, eq=False)
 
-    @property
-    def by_id(self) -> dict[str, Task]:
+    @functools.cached_property
+    def by_id(self) -> Mapping[str, Task]:
         """The tasks by their ids."""
         return {task.id: task for task in self.tasks}
+
+    @functools.cached_property
+    def order(self) -> tuple[str, ...]:
+        """The ids in the order in which work is merged: that of the plan, dependencies first."""
+        return topological_order({task.id: task.depends_on for task in self.tasks})
 
     def replacing(self, task: Task) -> TaskPlan:
         """The plan with `task` in the place of the one of the same id."""
