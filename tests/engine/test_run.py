@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -335,6 +336,35 @@ def no_slot_is_leased(repository: Repository) -> bool:
         repository, plan(Hypothesis(id="r", ref="right"), base="main", command=CHECK), jobs=2, cache=False
     )
     return bool(result.supported)
+
+
+def test_the_callers_signal_handlers_come_back(repository: Repository) -> None:
+    """After a run, and after one that is refused, each signal is handled as before it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def mine(*_: object) -> None:
+        pass
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        signal.signal(signal.SIGTERM, mine)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        run_plan(repository, plan(Hypothesis(id="r", ref="right"), base="main", command=CHECK), jobs=1)
+        with pytest.raises(UsageError):
+            run_plan(repository, plan(Hypothesis(id="r", ref="nonesuch"), base="main", command=CHECK), jobs=1)
+        assert signal.getsignal(signal.SIGINT) is before[signal.SIGINT]
+        assert signal.getsignal(signal.SIGTERM) is mine
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_run_needs_no_main_thread(repository: Repository) -> None:
+    """Outside the main thread, where no signal can be taken, a run goes as anywhere."""
+    with ThreadPoolExecutor(1) as threads:
+        a_plan = plan(Hypothesis(id="r", ref="right"), base="main", command=CHECK)
+        assert threads.submit(run_plan, repository, a_plan, jobs=2).result(60).supported
 
 
 @pytest.mark.slow
