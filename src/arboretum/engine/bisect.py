@@ -50,7 +50,7 @@ def run_bisect(
         options: How to carry it out (`RunOptions`).
 
     Raises:
-        UsageError: The bad revision is not ahead of the good ones; nothing was made.
+        UsageError: There is no commit between them (nothing was made), or they fork at a commit that is bad itself.
         EngineError: The run could not be carried out.
     """
     if confidence is not None and not 0.5 < confidence < 1:
@@ -58,9 +58,12 @@ def run_bisect(
     goods = tuple(map(repository.resolve, [good] if isinstance(good, str) else good))
     span = _range(repository, goods, repository.resolve(bad), first_parent=first_parent)
     history = History.of(span.commits.values(), first_parent=first_parent)
-    if confidence is None:
-        return asyncio.run(_run_bisect(repository, span, plan, BisectSearch(Bisection(history, span.bad)), options))
-    return asyncio.run(_run_bisect(repository, span, plan, BayesianSearch(history, span.bad, confidence), options))
+    search = (
+        BisectSearch(Bisection(history, span.bad), tuple(span.bases))
+        if confidence is None
+        else BayesianSearch(history, span.bad, confidence)
+    )
+    return asyncio.run(_run_bisect(repository, span, plan, search, options))
 
 
 @frozen
@@ -68,22 +71,18 @@ class _Range:
     goods: tuple[Oid, ...]
     bad: Oid
     commits: Mapping[Oid, Commit]
+    bases: Mapping[Oid, Commit]
 
 
 def _range(repository: Repository, goods: tuple[Oid, ...], bad: Oid, *, first_parent: bool) -> _Range:
     if not goods:
         raise UsageError("a bisection needs a good revision")
-    for good in goods:
-        if repository.backend.merge_base(good, bad) != good:
-            raise UsageError(
-                f"the good revision {good.short} is no ancestor of the bad one {bad.short}",
-                hint="take their merge base as the good revision, once it has been seen to pass",
-            )
     query = LogQuery(include=(bad,), exclude=goods, first_parent=first_parent)
     commits = {commit.oid: commit for commit in repository.backend.log(query)}
     if not commits:
         raise UsageError(f"there is nothing between {goods[0].short} and {bad.short}", hint="name the good one first")
-    return _Range(goods, bad, commits)
+    bases = {repository.backend.merge_base(good, bad) for good in goods} - {None, *goods}
+    return _Range(goods, bad, commits, {base: repository.backend.read_commit(base) for base in bases if base})
 
 
 async def _run_bisect(
@@ -91,7 +90,7 @@ async def _run_bisect(
 ) -> BisectResult:
     clock = time.monotonic()
     async with Session.open(repository, options) as session:
-        dispatcher = session.dispatcher(plan, search, commit_variants(plan, span.commits.values()))
+        dispatcher = session.dispatcher(plan, search, commit_variants(plan, {**span.commits, **span.bases}.values()))
         status = await session.carry_out(
             dispatcher,
             title=f"bisect {span.goods[0].short}..{span.bad.short}",
@@ -99,6 +98,11 @@ async def _run_bisect(
             command=plan.command,
             subjects=(),
             trials=len(span.commits).bit_length(),
+        )
+    if isinstance(search, BisectSearch) and search.bad_base is not None:
+        raise UsageError(
+            f"the merge base {search.bad_base.short} of the two ends is bad itself: the good end has been mended since",
+            hint="bisect from a commit that was good before, or look for the mending commit by swapping pass and fail",
         )
     candidates = search.answer.candidates if search.answer else tuple(span.commits)
     subjects = _subjects(repository, span)
@@ -119,7 +123,7 @@ async def _run_bisect(
 
 def _subjects(repository: Repository, span: _Range) -> dict[Oid, str]:
     read = {good: repository.backend.read_commit(good) for good in span.goods}
-    return {oid: commit.subject for oid, commit in {**span.commits, **read}.items()}
+    return {oid: commit.subject for oid, commit in {**span.commits, **span.bases, **read}.items()}
 
 
 def bisect_log(

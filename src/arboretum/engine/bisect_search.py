@@ -33,10 +33,13 @@ class BisectSearch:
 
     Args:
         start: What is known at the beginning.
+        bases: Common ancestors of both ends, for good ends that the bad one does not reach. They are tested first:
+            when one is bad, the good end has been mended since, and there is no first bad commit to be found.
         findings: What the trials have said, by commit.
     """
 
     start: Bisection
+    bases: tuple[Oid, ...] = ()
     findings: dict[Oid, Finding] = field(factory=dict, init=False)
     #: The findings in the order in which they were used, for the log.
     steps: list[tuple[Oid, Finding]] = field(factory=list, init=False)
@@ -66,16 +69,27 @@ class BisectSearch:
     def record(self, trial: Trial) -> tuple[Judgement, ...]:
         """See `Strategy`."""
         if trial.outcome is not Outcome.CANCELLED:
-            self.findings[Oid(trial.hypothesis)] = FINDINGS.get(trial.outcome, Finding.SKIP)
+            oid, finding = Oid(trial.hypothesis), FINDINGS.get(trial.outcome, Finding.SKIP)
+            self.findings[oid] = finding
+            if oid in self.bases:
+                self.steps.insert(0, (oid, finding))
             self._advance()
         return ()
 
+    @property
+    def bad_base(self) -> Oid | None:
+        """A common ancestor that has been found to be bad."""
+        return next((oid for oid in self.bases if self.findings.get(oid) is Finding.BAD), None)
+
     def wanted(self, running: Collection[TrialKey], limit: int) -> Sequence[TrialKey]:
         """See `Strategy`."""
-        if self.answer is not None:
+        if self.bad_base is not None:
             return ()
-        oids = {Oid(subject) for subject, _ in running}
-        chosen = self._likely(limit) if self._line is None else self._cuts(self._line, oids, limit)
+        chosen = [oid for oid in self.bases if oid not in self.findings][:limit]
+        room = limit - len(chosen)
+        if room and self.answer is None:
+            oids = {Oid(subject) for subject, _ in running}
+            chosen += self._likely(room) if self._line is None else self._cuts(self._line, oids, room)
         return [(str(oid), 1) for oid in chosen]
 
     def _advance(self) -> None:
