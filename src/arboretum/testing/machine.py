@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from arboretum.backends.memory import File, MemoryDisk, RealDisk
-from arboretum.errors import ArboretumError
+from arboretum.errors import ArboretumError, RepositoryNotFoundError
 from arboretum.testing.builders import CommitSpec
 from arboretum.testing.maker import BackendMaker, Bench, MemoryFactory
 from arboretum.testing.observation import observe
@@ -136,18 +136,29 @@ class Template:
 
     maker: BackendMaker
     _bench: Bench | None = field(default=None, init=False)
+    _copies: bool = field(default=True, init=False)
 
     def world(self) -> World:
-        """A fresh copy."""
-        copies = isinstance(self.maker.disk, RealDisk) and self.maker.name != "memory"
-        if self._bench is None or not copies:
-            self._bench = self.maker.empty()
-            self._bench.replay(START)
-        bench = self.maker.copy(self._bench) if copies else self._bench
+        """A fresh copy; made anew where a repository is more than its folder."""
+        bench = self._copy() if self._copies and isinstance(self.maker.disk, RealDisk) else self._made()
         log = [ref.oid for ref in bench.backend.list_refs("refs/heads/")]
         first = bench.backend.merge_base(*log)
         assert first is not None
         return World(bench.backend, bench.path, bench.disk, [first, *log])
+
+    def _made(self) -> Bench:
+        bench = self.maker.empty()
+        bench.replay(START)
+        return bench
+
+    def _copy(self) -> Bench:
+        if self._bench is None:
+            self._bench = self._made()
+        try:
+            return self.maker.copy(self._bench)
+        except RepositoryNotFoundError:
+            self._copies = False
+            return self._made()
 
 
 def model_of(world: World) -> World:

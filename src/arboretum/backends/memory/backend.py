@@ -29,7 +29,7 @@ class Registry:
     """The repositories of one process, by the disk that they are on and the mark in their git directory.
 
     A repository in memory lives as long as its process, wherever handles come and go; the mark ties it to its
-    folder, so that it moves with the folder and is forgotten with it.
+    folder, so that it moves with the folder (a copy of the folder is no repository) and is forgotten with it.
     """
 
     _by_disk: WeakKeyDictionary[Disk, dict[str, MemoryState]] = field(factory=WeakKeyDictionary)
@@ -46,6 +46,8 @@ class Registry:
         mark = disk.read(f"{common_dir}/{_MARK}")
         state = self._by_disk.get(disk, {}).get(mark.data.decode("ascii", "replace")) if mark else None
         if state is not None and state.common_dir != common_dir:
+            if disk.read(f"{state.common_dir}/{_MARK}") == mark:
+                return None  # a copy of the folder is no copy of the repository
             state.main.path = common_dir if state.bare else os.path.dirname(common_dir)
             state.common_dir = common_dir
         return state
