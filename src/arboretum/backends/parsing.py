@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from arboretum.values import ChangeKind, Commit, DiffEntry, FileMode, Oid, RefNa
 
 #: The format that `parse_log` reads: one record a commit, each ended by a NUL (``-z``).
 LOG_FORMAT: Final = "%H%n%T%n%P%n%an%n%ae%n%ad%n%cn%n%ce%n%cd%n%B"
+_FIRST_SECOND: Final = -62_135_510_400  # the second day of the year 1, and the last one of the year 9999:
+_LAST_SECOND: Final = 253_402_214_400  # a day is left for offsets
 _IDENTITY: Final = re.compile(rb"(.*?) ?<(.*)> (-?\d+) ([+-]\d{4})\Z", re.DOTALL)
 
 
@@ -28,11 +31,16 @@ def zero_split(data: bytes) -> list[bytes]:
 
 def moment(seconds: int, offset: str) -> dt.datetime:
     """A moment from git's seconds and ``+hhmm``; offsets and years that Python cannot carry are brought in range."""
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        seconds = max(_FIRST_SECOND, min(_LAST_SECOND, seconds))
+    return dt.datetime.fromtimestamp(seconds, _zone(offset))
+
+
+@functools.lru_cache(maxsize=256)
+def _zone(offset: str) -> dt.timezone:
     sign = -1 if offset.startswith("-") else 1
     minutes = sign * (int(offset[1:3]) * 60 + int(offset[3:5]))
-    zone = dt.timezone(dt.timedelta(minutes=max(-1439, min(1439, minutes))))
-    limit = 253_402_214_400  # the last day of the year 9999
-    return dt.datetime.fromtimestamp(max(-62_135_510_400, min(limit, seconds)), zone)
+    return dt.timezone(dt.timedelta(minutes=max(-1439, min(1439, minutes))))
 
 
 def parse_commit(oid: Oid, raw: bytes) -> Commit:
@@ -88,20 +96,20 @@ def _plain(text: str) -> str:
 
 def parse_log(record: bytes) -> Commit:
     """One record of `LOG_FORMAT`."""
-    oid, tree, parents, an, ae, ad, cn, ce, cd, body = record.split(b"\n", 9)
-
-    def signature(name: bytes, email: bytes, date: bytes) -> Signature:
-        seconds, offset = date.split()
-        return Signature(_decode(name, "utf-8"), _decode(email, "utf-8"), moment(int(seconds), offset.decode()))
-
+    fields = record.decode("utf-8", "surrogateescape").split("\n", 9)
+    oid, tree, parents = fields[:3]
+    author = _signature(*fields[3:6])
+    # Nearly always the same person at the same moment: then one value does for both.
+    committer = author if fields[6:9] == fields[3:6] else _signature(*fields[6:9])
     return Commit(
-        oid=Oid(oid.decode()),
-        tree=Oid(tree.decode()),
-        parents=tuple(Oid(parent) for parent in parents.decode().split()),
-        author=signature(an, ae, ad),
-        committer=signature(cn, ce, cd),
-        message=_decode(body, "utf-8"),
-    )
+        oid=Oid(oid), tree=Oid(tree), parents=tuple(map(Oid, parents.split())),
+        author=author, committer=committer, message=fields[9],
+    )  # fmt: skip
+
+
+def _signature(name: str, email: str, date: str) -> Signature:
+    seconds, _, offset = date.partition(" ")
+    return Signature(name, email, moment(int(seconds), offset))
 
 
 def parse_tree(data: bytes) -> tuple[TreeEntry, ...]:
