@@ -125,6 +125,57 @@ def test_other_peoples_git_never_sees_a_half_made_worktree(repository: Path, tmp
     assert other.returncode == 0, said
 
 
+_FOREIGN_WRITER = """
+import os, subprocess, sys
+repo, stop = sys.argv[1:]
+mine = repo + "-theirs"
+loop = (
+    ["worktree", "add", "-q", "--detach", mine], ["worktree", "lock", mine], ["worktree", "unlock", mine],
+    ["worktree", "move", mine, mine + "2"], ["worktree", "repair"], ["worktree", "remove", "--force", mine + "2"],
+    ["worktree", "prune"], ["fetch", "-q", ".", "main:copy"], ["branch", "-q", "-D", "copy"],
+    ["reflog", "expire", "--all"],
+)
+turns = 0
+while not os.path.exists(stop):
+    for command in loop:
+        done = subprocess.run(["git", "-C", repo, *command], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(repr(command) + done.stderr)
+    turns += 1
+print(turns)
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_we_and_other_peoples_git_change_worktrees_at_once(repository: Path, tmp_path: Path, backend: str) -> None:
+    """While another program adds, locks, moves, repairs, removes and prunes worktrees, neither side fails once."""
+    stop = tmp_path / "stop"
+    other = subprocess.Popen(
+        [sys.executable, "-c", _FOREIGN_WRITER, str(repository), str(stop)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with other:
+        try:
+            with Repository.open(repository, backend=backend) as repo:
+                for n in range(round(8 * SCALE)):
+                    tree = repo.worktrees.add(tmp_path / f"c{n}", new_branch=f"b{n}")
+                    tree.lock("mine")
+                    tree.unlock()
+                    tree.move(tmp_path / f"c{n} moved")
+                    assert tree.is_clean()
+                    assert tree.path in {info.path for info in repo.worktrees.infos()}
+                    repo.worktrees.prune()
+                    tree.remove()
+                    repo.branches.delete(f"b{n}")
+        finally:
+            stop.touch()
+        turns, said = other.communicate(timeout=120)
+    assert other.returncode == 0, said
+    assert int(turns) >= 1
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+    git(repository, "fsck", "--strict")
+
+
 def _come_and_go(job: tuple[str, str, int]) -> str:
     backend, root, number = job
     try:

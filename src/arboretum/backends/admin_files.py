@@ -189,7 +189,6 @@ class AdminFiles(AdminRecords):
 
     def _claim_name(self, wish: str, aside: str, link: str) -> str:
         """Rename the folder `aside` to the first free name; the worktree's own link is there a moment before."""
-        os.makedirs(self.base, exist_ok=True)
         for name in _names(sanitised_name(wish)):
             folder = os.path.join(self.base, name)
             if os.path.lexists(folder):
@@ -197,13 +196,24 @@ class AdminFiles(AdminRecords):
             write_text(link, f"gitdir: {self._shown(folder, os.path.dirname(link))}\n")
             write_text(os.path.join(aside, "gitdir"), f"{self._shown(link, folder)}\n")
             try:
-                rename_new(aside, folder)
+                self._rename_into_place(aside, folder)
             except OSError as error:
                 if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
                     raise
             else:
                 return name
         raise AssertionError("names do not end")
+
+    def _rename_into_place(self, aside: str, folder: str) -> None:
+        """Rename a whole admin folder to its name; git removes the folder of all of them whenever it is empty."""
+        for last in (False,) * 20 + (True,):
+            os.makedirs(self.base, exist_ok=True)
+            try:
+                return rename_new(aside, folder)
+            except FileNotFoundError:
+                if last:
+                    raise
+        return None
 
     @contextlib.contextmanager
     def _aside(self) -> Iterator[str]:
@@ -392,11 +402,23 @@ class AdminFiles(AdminRecords):
                 raise PathOccupiedError(f"{new_path} exists", operation="move_worktree", hint="choose another path")
             self._refuse_guests(record.path, "move_worktree")
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            shutil.move(record.path, target)
-            self._connect(record.folder, os.path.join(target, ".git"))
+            with self._kept(record):
+                shutil.move(record.path, target)
+                self._connect(record.folder, os.path.join(target, ".git"))
             moved = self.record(record.name)
         assert moved is not None
         return moved
+
+    @contextlib.contextmanager
+    def _kept(self, record: AdminRecord) -> Iterator[None]:
+        """Lock a record while it leads nowhere, so that nobody's ``git worktree prune`` takes it for a lost one."""
+        lock = os.path.join(record.folder, "locked")
+        write_new(lock, "being moved\n")
+        time.sleep(_READERS_GRACE)
+        try:
+            yield
+        finally:
+            os.unlink(lock)
 
     def _shown(self, path: str, start: str) -> str:
         """How a link in the folder `start` names `path`."""
