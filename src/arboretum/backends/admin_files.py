@@ -55,7 +55,7 @@ from arboretum.values import Oid, WorktreeInfo, WorktreeSpec
 #: Seconds for which an admin folder without its link is taken for one that git is making right now.
 _HALF_MADE: Final = 60.0
 #: Seconds that pass between hiding an admin folder and taking it away: a git that has just looked at it reads on.
-_READERS_GRACE: Final = 0.003
+_READERS_GRACE: Final = 0.008
 #: Seconds between two looks at the lock while another process holds it; an add holds it for half a millisecond.
 _POLL: Final = 0.002
 #: After so many taken numbers a name is made unique by chance: looking further would take longer with every worktree.
