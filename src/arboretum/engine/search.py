@@ -7,7 +7,8 @@ no longer matters and starting what now does are one rule, and a strategy can be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from attrs import define, field
@@ -91,17 +92,17 @@ class HypothesisSearch:
         known = CONTROL in self._complete or any(t.outcome.is_evidence for t in self.control)
         if self.plan.auto_timeout and not known:  # no timeout can be derived yet
             subjects = [CONTROL]
-        keys = [
-            (subject, attempt)
-            for subject in subjects
-            for attempt in range(1, self.plan.repeats + 1)
-            if attempt not in self.trials[subject]
-        ]
-        if not self.plan.stop_on_supported:
-            keys.sort(key=lambda key: (key[1], self._places[key[0]]))
         # What runs goes on; only then is the rest of the room given to others.
-        keys.sort(key=lambda key: key not in running)
-        return keys[:limit]
+        keys = [key for key in running if key[0] in subjects][:limit]
+        others = (key for key in self._untried(subjects) if key not in keys)
+        return [*keys, *itertools.islice(others, limit - len(keys))]
+
+    def _untried(self, subjects: Sequence[str]) -> Iterator[TrialKey]:
+        attempts = range(1, self.plan.repeats + 1)
+        keys = ((subject, attempt) for attempt in attempts for subject in subjects)
+        if self.plan.stop_on_supported:
+            keys = ((subject, attempt) for subject in subjects for attempt in attempts)
+        return (key for key in keys if key[1] not in self.trials[key[0]])
 
     def record(self, trial: Trial) -> tuple[Judgement, ...]:
         """See `Strategy`. Returns the judgements that are now final."""
