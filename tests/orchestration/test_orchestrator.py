@@ -44,8 +44,8 @@ def orchestrate(repository: Repository, plan: TaskPlan, *, slots: int = 4, **opt
     return asyncio.run(Orchestrator.start(repository, plan, Limits(slots=slots), **options).run())
 
 
-def resume(repository: Repository, run: str, *, slots: int = 4) -> Board:
-    return asyncio.run(Orchestrator.resume(repository, run, Limits(slots=slots)).run())
+def resume(repository: Repository, run: str, *, slots: int = 4, retry: tuple[str, ...] = ()) -> Board:
+    return asyncio.run(Orchestrator.resume(repository, run, Limits(slots=slots), retry=retry).run())
 
 
 def states(board: Board) -> dict[str, str]:
@@ -410,6 +410,35 @@ def test_a_stopped_run_goes_on_where_it_was(repository: Repository, order: Merge
     assert set(states(board).values()) == {"merged"}
     ran = counter.read_text().split()
     assert all(ran.count(name) == 1 for name in over)
+
+
+def test_what_a_person_has_mended_is_taken_up(tmp_path: Path) -> None:
+    """Conflicts and breakage that a person resolves on the kept branches are merged; what hung runs anew."""
+    builder = twelve.build(tmp_path / "repo")
+    repository = Repository.open(builder.path)
+    board = orchestrate(repository, load_tasks(twelve.TASKS))
+    run = board.run
+    clash, caller = board.records["clash"].path, board.records["old-caller"].path
+    integration = branch_of(run, "integration")
+    with pytest.raises(AssertionError):
+        builder.git("merge", "-q", integration, cwd=clash)
+    Path(clash, "CHANGELOG.md").write_text("# Changes\n\n- first (api, clash)\n")
+    with pytest.raises(UsageError, match="is merged"):
+        resume(repository, run, retry=("api",))
+    builder.git("commit", "-qam", "both", cwd=clash)
+    builder.git("merge", "-q", "--no-edit", integration, cwd=caller)
+    Path(caller, "uses/two.txt").write_text("new\n")
+    builder.git("commit", "-qm", "wip", "--allow-empty", cwd=caller)
+    with pytest.raises(DirtyWorktreeError, match="not committed"):
+        resume(repository, run, retry=("old-caller",))
+    builder.git("commit", "-qam", "the new name", cwd=caller)
+    board = resume(repository, run, retry=("clash", "old-caller", "hangs"))
+    ends = twelve.ENDS | {"clash": TaskState.MERGED, "old-caller": TaskState.MERGED}
+    assert {name: record.state for name, record in board.records.items()} == ends
+    files = twelve.files_of(repository, integration)
+    assert (files["CHANGELOG.md"], files["uses/two.txt"]) == ("# Changes\n\n- first (api, clash)\n", "new\n")
+    assert Path(board.records["hangs"].path, "src/half.txt").read_text() == "half\n"
+    assert not os.path.exists(clash)
 
 
 def test_a_run_that_goes_on_cannot_be_resumed_twice(repository: Repository) -> None:

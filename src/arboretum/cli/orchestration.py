@@ -134,12 +134,14 @@ Examples:
   arboretum orchestrate tasks.toml --into main     and main is moved to it at the end
   arboretum orchestrate tasks.toml --dry-run       only the plan
   arboretum orchestrate --resume RUN               after Ctrl-C, a crash, or amend-scope
+  arboretum orchestrate --resume RUN --retry docs  take a task up again, with what was committed on its branch since
 """,
 )
 @click.argument("tasks", required=False)
 @click.option("--into", metavar="BRANCH", help="Move this branch to the result at the end.")
 @click.option("--base", metavar="REV", help="Start from this revision.")
 @click.option("--resume", metavar="RUN", help="Go on with this run.")
+@click.option("--retry", multiple=True, metavar="TASK", help="With --resume: take up a task that did not make it.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
 @click.option("--report", "reports", multiple=True, metavar="FORMAT:FILE", help="Write json, markdown or html.")
 @click.option("--events", type=click.File("w"), help="Write every event as a line of JSON.")
@@ -152,6 +154,7 @@ def orchestrate(
     into: str | None,
     base: str | None,
     resume: str | None,
+    retry: tuple[str, ...],
     dry_run: bool,
     reports: tuple[str, ...],
     events: IO[str] | None,
@@ -172,7 +175,9 @@ def orchestrate(
             else:
                 show_split(context.renderer, found)
             return ExitCode.HOLDS
-        board = _carried_out(context, repository, tasks, into=into, base=base, resume=resume, jobs=jobs, events=events)
+        board = _carried_out(
+            context, repository, tasks, into=into, base=base, resume=resume, retry=retry, jobs=jobs, events=events
+        )
     for form, path in targets:
         write_report(board, form, path)
     if output == "json":
@@ -194,6 +199,7 @@ def _carried_out(
     into: str | None,
     base: str | None,
     resume: str | None,
+    retry: tuple[str, ...],
     jobs: int | None,
     events: IO[str] | None,
 ) -> Board:
@@ -207,7 +213,9 @@ def _carried_out(
         known = read_board(repository, resume)
         limits, _ = limits_here(repository, known.base, jobs=jobs or known.plan.jobs)
         display = display_for(context.renderer, known)
-        orchestrator = Orchestrator.resume(repository, resume, limits, observers=[display, *observers])
+        orchestrator = Orchestrator.resume(repository, resume, limits, retry=retry, observers=[display, *observers])
+    elif retry:
+        raise UsageError("--retry needs --resume RUN")
     else:
         plan = _loaded(context, tasks, base)
         limits, _ = limits_here(repository, repository.resolve(plan.base), jobs=jobs or plan.jobs)

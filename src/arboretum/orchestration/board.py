@@ -162,18 +162,31 @@ class Board:
                     files=event.files,
                     path=event.path,
                 )
-            case events.TaskBlocked():
-                reason = f"{', '.join(event.others)} did not make it"
-                self._set(event.task, state=TaskState.BLOCKED, others=event.others, reason=reason)
             case events.Verified():
                 self.verifications.append(event)
             case events.ScopeAmended():
                 self._amend(event)
+            case events.TaskBlocked() | events.TaskRetried():
+                self._reopen_or_block(event)
             case events.OrchestrationFinished():
                 self.status, self.moved, self.message = event.status, event.moved, event.message
                 self.ended = event.time
             case _:
                 self._apply_merge(event)
+
+    def _reopen_or_block(self, event: events.TaskBlocked | events.TaskRetried) -> None:
+        if isinstance(event, events.TaskBlocked):
+            reason = f"{', '.join(event.others)} did not make it"
+            self._set(event.task, state=TaskState.BLOCKED, others=event.others, reason=reason)
+            return
+        self.records[event.task] = TaskRecord(
+            id=event.task,
+            state=TaskState.WAITING if event.commit is None else TaskState.FINISHED,
+            commit=event.commit,
+            start=event.start,
+            changed=event.changed,
+            attempts=0 if event.commit is None else self.records[event.task].attempts,
+        )
 
     def _apply_merge(self, event: RunEvent) -> None:
         match event:

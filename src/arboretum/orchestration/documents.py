@@ -176,15 +176,17 @@ def _record(board: Board, record: TaskRecord) -> dict[str, Any]:
 
 def next_step(board: Board, record: TaskRecord) -> str:
     """What a person can do about a task that did not make it; empty when nothing is to be done."""
+    branch = RefName(board.integration).short
+    again = f"--resume {board.run} --retry {record.id}"
     match record.state:
         case TaskState.OUT_OF_SCOPE:
             return f"look at {record.path}; to accept: arboretum amend-scope {board.run} {record.id}, then --resume"
         case TaskState.CONFLICT:
-            return f"merge {RefName(board.integration).short} in {record.path} and resolve {', '.join(record.files)}"
+            return f"merge {branch} in {record.path}, resolve {', '.join(record.files)}, commit, then {again}"
         case TaskState.BREAKS_VERIFY:
-            return f"merge {RefName(board.integration).short} in {record.path} and mend what the two break"
+            return f"merge {branch} in {record.path}, mend what breaks, commit, then {again}"
         case TaskState.FAILED | TaskState.TIMED_OUT:
-            return f"look at {record.path}"
+            return f"look at {record.path}; to run it anew: {again}"
         case TaskState.BLOCKED:
             return f"first {' and '.join(record.others)}"
         case _:

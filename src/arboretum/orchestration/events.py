@@ -158,6 +158,20 @@ class ScopeAmended(RunEvent):
 
 
 @frozen(kw_only=True)
+class TaskRetried(RunEvent):
+    """A person wants a task that did not make it to be taken up again.
+
+    `commit` is work that the person has put on its branch, to be merged; None lets the task run anew.
+    """
+
+    type = "task-retried"
+    task: str
+    commit: Oid | None = None
+    start: Oid | None = None
+    changed: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class OrchestrationFinished(RunEvent):
     """The run ended: ``done``, ``interrupted`` or ``failed``. `moved` is the branch that was moved on request."""
 
@@ -183,6 +197,7 @@ _KINDS: Final[dict[str, type[RunEvent]]] = {
         IntegrationMoved,
         Verified,
         ScopeAmended,
+        TaskRetried,
         OrchestrationFinished,
     )
 }

@@ -23,6 +23,7 @@ from arboretum.engine.signals import on_signals
 from arboretum.errors import ArboretumError, EngineError, RefExistsError, UsageError
 from arboretum.events import Observer, Observers
 from arboretum.orchestration import events
+from arboretum.orchestration.amendment import check_may_be_taken_up, take_up
 from arboretum.orchestration.board import Board, branch_of, plan_record
 from arboretum.orchestration.delivery import deliver, find_target
 from arboretum.orchestration.integrator import Integrator
@@ -138,17 +139,35 @@ class Orchestrator:
 
     @classmethod
     def resume(
-        cls, repository: Repository, run: str, limits: Limits, *, observers: Iterable[Observer] = ()
+        cls,
+        repository: Repository,
+        run: str,
+        limits: Limits,
+        *,
+        retry: Iterable[str] = (),
+        observers: Iterable[Observer] = (),
     ) -> Orchestrator:
         """Go on with a run that was interrupted, killed, or whose scopes were amended.
 
+        Args:
+            repository: The repository.
+            run: The id of the run.
+            limits: What may be used at once.
+            retry: Tasks that did not make it and are to be taken up again: with what a person has committed on
+                their branches since, else by running them anew.
+            observers: Told of every event.
+
         Raises:
-            UsageError: There is no such run.
+            UsageError: There is no such run, or a task of `retry` is none that did not make it.
+            DirtyWorktreeError: The kept worktree of such a task has changes that are not committed.
             StoreError: It is going on in another process, or its journal cannot be read.
         """
         journal = Journal.open(_existing(runs_folder(repository), run), run)
         try:
             board = read_board(repository, run)
+            retry = tuple(retry)
+            for name in retry:
+                check_may_be_taken_up(repository, board, name)
             made = cls(repository, board, limits, journal, Observers.of(observers))
             made._tell(
                 events.OrchestrationStarted(
@@ -163,6 +182,8 @@ class Orchestrator:
                 )
             )
             made._settle()
+            for name in retry:
+                made._tell(take_up(repository, made.board, name))
         except BaseException:
             journal.close()
             raise
