@@ -68,7 +68,24 @@ def test_several_pools_of_one_repository_are_one(ground, tmp_path):
     os.symlink(ground.builder.path, tmp_path / "link")
     roots = {Repository.open(p).common_dir for p in (ground.builder.path, tmp_path / "linked", tmp_path / "link")}
     assert len({pool_folder(root) for root in roots}) == 1
-    assert ground.pool().root == pool_folder(ground.repository.common_dir)
+    assert ground.pool().root == os.path.realpath(pool_folder(ground.repository.common_dir))
+
+
+def test_a_pool_behind_a_link_is_kept_in_order(ground, tmp_path, monkeypatch):
+    """A cache folder that is reached through a link is used, swept and cleaned like any other."""
+    (tmp_path / "real").mkdir()
+    os.symlink(tmp_path / "real", tmp_path / "cache")
+    monkeypatch.setenv("ARBORETUM_CACHE_DIR", str(tmp_path / "cache"))
+    pool = ground.pool(size=1)
+    lease = pool.try_acquire(Want(commit=ground.one))
+    pool.release(lease)
+    assert pool.check() == ()
+    os.rename(lease.path, os.path.join(pool.root, "trash", "x"))
+    (Path(pool.root) / "state" / "0.json").unlink()
+    assert any("record of no slot" in problem for problem in pool.check())
+    pool.sweep()
+    assert pool.check() == ()
+    assert len(ground.repository.worktrees) == 1
 
 
 @pytest.mark.parametrize(("common_dir", "name"), [

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 from arboretum.engine.model import CommandSpec, Plan
+from arboretum.engine.records import encode
 from arboretum.engine.variants import Variant
 from arboretum.process.model import CommandRequest, CommandRunner
 from arboretum.values import jsonable
@@ -33,11 +34,12 @@ class CacheKey:
     """The fields that make a result what it is, as text, by name."""
 
     fields: Mapping[str, str] = field(converter=_sorted)
+    #: The SHA-256 of all fields, in hexadecimal.
+    digest: str = field(init=False, eq=False, repr=False)
 
-    @property
-    def digest(self) -> str:
-        """The SHA-256 of all fields, in hexadecimal."""
-        return hashlib.sha256(json.dumps(self.fields, separators=(",", ":")).encode()).hexdigest()
+    @digest.default
+    def _digest_of_fields(self) -> str:
+        return hashlib.sha256(encode(self.fields).encode()).hexdigest()
 
 
 def shared_fields(plan: Plan, runner: CommandRunner, *, folder: str) -> dict[str, str]:

@@ -142,7 +142,9 @@ class WorktreePool:
         Raises:
             PoolError: The folder cannot be made or written.
         """
-        files = SlotFiles(root or pool_folder(repository.common_dir), repository.common_dir, step)
+        # Without links in it, because git records the real paths of worktrees.
+        folder = os.path.realpath(root or pool_folder(repository.common_dir))
+        files = SlotFiles(folder, repository.common_dir, step)
         files.make()
         size = size or os.cpu_count() or 1
         reset = SlotReset(repository.backend, step)

@@ -20,6 +20,9 @@ from arboretum.values import Oid, RefName
 #: The version of the form of a line; a reader refuses a line with a higher one.
 VERSION: Final = 1
 
+#: A value as compact JSON text in ASCII; one encoder for all, because making one costs more than a short text.
+encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 _EVENTS: Final[Mapping[str, type[events.RunEvent]]] = {
     kind.type: kind
     for kind in (
@@ -75,7 +78,7 @@ def event_from_dict(
 
 def event_line(event: events.RunEvent) -> bytes:
     """The event as one line of JSON Lines, line end included."""
-    return json.dumps(event_to_dict(event), separators=(",", ":")).encode("ascii") + b"\n"
+    return encode(event_to_dict(event)).encode("ascii") + b"\n"
 
 
 def event_of_line(line: bytes, *, kinds: Mapping[str, type[events.RunEvent]] = _EVENTS) -> events.RunEvent:

@@ -28,6 +28,7 @@ import psutil
 from attrs import asdict, define, field
 
 from arboretum.engine.leases import new_lease_id
+from arboretum.engine.records import encode
 from arboretum.engine.slots import Slot, SlotState
 from arboretum.engine.steps import Step, no_step
 from arboretum.errors import PoolError
@@ -147,7 +148,7 @@ class SlotFiles:
         Raises:
             PoolError: It cannot be written; the old one still counts.
         """
-        line = b"\n" + json.dumps(asdict(slot), separators=(",", ":")).encode("ascii") + b"\n"
+        line = b"\n" + encode(asdict(slot)).encode("ascii") + b"\n"
         path = self._record(slot.number)
         try:
             self._step(f"slot.write.{slot.state}")

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from arboretum.engine import store_outputs
 from arboretum.engine.model import Outcome, Trial
-from arboretum.engine.records import trial_from_dict, trial_to_dict
+from arboretum.engine.records import encode, trial_from_dict, trial_to_dict
 from arboretum.engine.steps import Step, no_step
 from arboretum.engine.store_schema import migrate
 from arboretum.errors import InvalidValueError, StoreError
@@ -463,11 +463,11 @@ def _run_record(row: Sequence[object]) -> RunRecord:
 
 
 def _trial_json(trial: Trial) -> str:
-    return json.dumps(trial_to_dict(trial), separators=(",", ":"))
+    return encode(trial_to_dict(trial))
 
 
 def _fields_json(key: ResultKey) -> str:
-    return json.dumps(dict(key.fields), separators=(",", ":"))
+    return encode(dict(key.fields))
 
 
 def _differences(now: Mapping[str, str], then: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
