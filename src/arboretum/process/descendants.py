@@ -164,7 +164,8 @@ class Descendants:
         if self._guard is None:
             self.watch()
         if self.adopts is None:
-            self.adopts = _set_subreaper() and self._open_children()
+            with self._lock:
+                self.adopts = _set_subreaper() and self._open_children()
 
     def devnull(self) -> int:
         """An empty input, opened once."""
@@ -209,12 +210,14 @@ class Descendants:
         needle, numbers = f":{tag.text}:".encode(), range(tag.number, tag.number + 1)
         return [pid for pid in all_pids() if carries(pid, needle, numbers) and not _reap(pid)]
 
-    def _open_children(self) -> bool:
+    def _open_children(self) -> bool | None:
         if self._children < 0:
             try:
                 self._children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:  # a kernel without CONFIG_PROC_CHILDREN, or no /proc
+            except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN, or no /proc
                 return False
+            except OSError:  # no descriptor is free just now: the next command may try again
+                return None
         return True
 
     @staticmethod
@@ -236,6 +239,7 @@ def signal_process(pid: int, *numbers: signal.Signals) -> None:
 
 def signal_group(leader: int, *numbers: signal.Signals) -> None:
     """Send signals to the group of `leader`, which is alive or not reaped yet, so that its number is still its own."""
+    assert leader > 0, "the group 0 is this process's own"
     with contextlib.suppress(ProcessLookupError, PermissionError):
         for number in numbers:
             os.killpg(leader, number)

@@ -34,14 +34,17 @@ class Guard:
     _pipe: int = field(default=-1)
 
     @classmethod
-    def start(cls, token: str) -> Self:
-        """Start a guard for the commands whose tags begin with `token`; where that fails there is none, and a warning.
+    def start(cls, token: str) -> Self | None:
+        """Start a guard for the commands whose tags begin with `token`; None, and a warning, where that fails.
 
         It is stopped when the interpreter ends.
         """
         # Without /proc the sweep needs psutil, so site-packages have to be found.
         python = [sys.executable, "-I", *(["-S"] if os.path.isdir("/proc/self") else [])]
-        reading, writing = os.pipe()
+        try:
+            reading, writing = os.pipe()
+        except OSError as error:
+            return cls._unguarded(error)
         try:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _SCRIPT, "arboretum-guard", *python, sweep.__file__, token],
@@ -52,14 +55,17 @@ class Guard:
                 start_new_session=True,
             )
         except OSError as error:
-            _log.warning("no guard process could be started (%s): if this process is killed, commands may stay", error)
             os.close(writing)
-            return cls()
+            return cls._unguarded(error)
         finally:
             os.close(reading)
         guard = cls(process, writing)
         atexit.register(guard.stop)
         return guard
+
+    @staticmethod
+    def _unguarded(error: OSError) -> None:
+        _log.warning("no guard process could be started (%s): if this process is killed, commands may stay", error)
 
     @property
     def pid(self) -> int | None:

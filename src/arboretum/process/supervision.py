@@ -19,7 +19,6 @@ import contextlib
 import errno
 import logging
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -36,14 +35,13 @@ from arboretum.process.descendants import DESCENDANTS, Tag, describe, signal_gro
 from arboretum.process.environment import child_environment
 from arboretum.process.model import (
     EXIT_RUNNER_FAILED,
-    EXIT_SIGNAL_BASE,
-    EXIT_TIMED_OUT,
     CommandRequest,
     CommandResult,
     FailureKind,
     OutputLine,
     StreamName,
 )
+from arboretum.process.outcome import Outcome, outcome, peak_memory
 from arboretum.process.spawn import BACKOFF, Pipes, SpawnFailure, invalid, out_of_resources, start
 
 _log = logging.getLogger(__name__)
@@ -90,6 +88,7 @@ class Supervisor:
     _status: int | None = field(default=None, init=False)
     _max_rss: int | None = field(default=None, init=False)
     _timed_out: bool = field(default=False, init=False)
+    _cancelled: bool = field(default=False, init=False)
     _stops: int = field(default=0, init=False)
     _leaked: bool = field(default=False, init=False)
     _survivors: tuple[str, ...] = field(default=(), init=False)
@@ -164,7 +163,8 @@ class Supervisor:
             before = time.monotonic()
             started = start(self.request, self._cwd, env, pipes)
             if not isinstance(started, SpawnFailure):
-                self._process, self.pid = started, started.pid
+                self.pid = started.pid
+                self._process = started
                 self._tag.put_on(self.pid)
                 self._marked_late = time.monotonic() - before > _PROMPT
         except OSError as error:
@@ -253,12 +253,13 @@ class Supervisor:
 
     def _supervise(self) -> None:
         timeout = self.request.timeout
-        deadline = None if timeout is None else self._started + timeout
+        deadline = None if timeout is None else self._now() + timeout
         self._pump(deadline, lambda: self._exited or self._stops > 0)
         if self._exited:
             self._linger()
         else:
-            self._timed_out = not self._stops
+            self._cancelled = self._stops > 0
+            self._timed_out = not self._cancelled
             self._terminate(self.request.grace)
             self._sweep()
         self._drain()
@@ -314,7 +315,7 @@ class Supervisor:
         if self._status is None:
             with contextlib.suppress(ChildProcessError):  # somebody else has reaped it: `_status` stays unknown
                 _, self._status, usage = os.wait4(self.pid, 0)
-                self._max_rss = _peak_memory(usage.ru_maxrss)
+                self._max_rss = peak_memory(usage.ru_maxrss)
         if self._process is not None:
             self._process.returncode = 0  # Popen is not to wait for it
 
@@ -355,12 +356,12 @@ class Supervisor:
                     return
             before = time.monotonic()
             ready = self._poll.poll(wait * 1000)
-            for fd, _ in ready:
-                self._serve(fd)
             now = time.monotonic()
             if now - before > wait + _SUSPENDED:
                 # Ctrl-Z, SIGSTOP, a sleeping machine: that time is not the command's.
                 self._paused += now - before - wait
+            for fd, _ in ready:
+                self._serve(fd)
             if self._marked_late and not self._exited and now - before >= wait:
                 self._tag.put_on_children(self.pid)
                 self._marked_late = False
@@ -422,7 +423,7 @@ class Supervisor:
             return True
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
         if pid:
-            self._status, self._max_rss = status, _peak_memory(usage.ru_maxrss)
+            self._status, self._max_rss = status, peak_memory(usage.ru_maxrss)
         return bool(pid)
 
     # -- the tree
@@ -465,54 +466,26 @@ class Supervisor:
             self._wake = (-1, -1)
 
     def _result(self, failure: SpawnFailure | None) -> CommandResult:
-        exit_code, kind, message, number = self._verdict(failure)
+        if failure is not None:
+            end = Outcome(failure.exit_code, failure.kind, failure.message)
+        else:
+            timeout = self.request.timeout if self._timed_out else None
+            end = outcome(self._status, timed_out_after=timeout, cancelled=self._cancelled)
         texts = {c.name: c.buffer.text(self.request.decode_errors) for c in self._captures}
         return CommandResult(
             stdout=texts.get("stdout", ("", 0))[0],
             stderr=texts.get("stderr", ("", 0))[0],
-            exit_code=exit_code,
+            exit_code=end.exit_code,
             duration=time.monotonic() - self._started,
             command=self._command or self.request.display(),
             cwd=self._cwd,
             timed_out=self._timed_out,
-            error_message=message,
-            failure_kind=kind,
-            signal=number,
+            error_message=end.message,
+            failure_kind=end.kind,
+            signal=end.signal,
             leaked=self._leaked,
             survivors=self._survivors,
             truncated_bytes=sum(left_out for _, left_out in texts.values()),
             output_paths={c.name: c.path for c in self._captures if c.path is not None and failure is None},
             max_rss=self._max_rss,
         )
-
-    def _verdict(self, failure: SpawnFailure | None) -> tuple[int, FailureKind | None, str | None, int | None]:
-        if failure is not None:
-            return failure.exit_code, failure.kind, failure.message, None
-        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
-        number = -code if code is not None and code < 0 else None
-        if self._timed_out:
-            return EXIT_TIMED_OUT, FailureKind.TIMED_OUT, f"timed out after {self.request.timeout:g} s", number
-        if code is None:
-            return (
-                EXIT_RUNNER_FAILED,
-                FailureKind.LOST,
-                "its exit code was taken by something else in this process (SIGCHLD is ignored, or waitpid(-1) called)",
-                None,
-            )
-        if self._stops:
-            return code if number is None else EXIT_SIGNAL_BASE + number, FailureKind.CANCELLED, "was stopped", number
-        if number is not None:
-            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-            return EXIT_SIGNAL_BASE + number, FailureKind.SIGNALLED, f"ended by {name}", number
-        return code, None, None, None
-
-
-def _peak_memory(reported: int) -> int | None:
-    """The peak memory of a child in bytes, when it can be known.
-
-    A child that starts by vfork is charged with the memory that it shares with its parent until
-    it executes its program, so only a larger figure than the parent's own is its own.
-    """
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024
-    return reported * unit if reported > own else None
