@@ -381,15 +381,16 @@ def test_suspended_time_does_not_count(runner: SubprocessRunner, tmp_path: Path)
     program = """
         import sys
         from arboretum.process import CommandRequest, SubprocessRunner
-        result = SubprocessRunner().run(CommandRequest(argv=["sh", "-c", "echo up; sleep 3.5"], timeout=2.5),
+        result = SubprocessRunner().run(CommandRequest(argv=["sh", "-c", "echo up; sleep 4.5"], timeout=3),
                                         on_line=lambda *_: open(sys.argv[1], "w").close())
         print(result.exit_code, result.timed_out)
     """
     up = tmp_path / "up"
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(up)], stdout=subprocess.PIPE)
     assert wait_until(up.exists)
+    time.sleep(0.3)  # so that it is waiting for the command, and no longer calling the listener
     process.send_signal(signal.SIGSTOP)
-    time.sleep(3)  # longer than the timeout, and shorter than the command
+    time.sleep(3.5)  # longer than the timeout, and shorter than the command
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=60)[0] == b"0 False\n"
 
@@ -646,11 +647,11 @@ def test_cost_per_command_does_not_grow(runner: SubprocessRunner) -> None:
         assert all(result.success for result in results)
 
     asyncio.run(main())
-    assert wait_until(lambda: threading.active_count() == 1)
+    assert wait_until(lambda: threading.active_count() == 1, 30), threading.enumerate()
     before = footprint()
     for _ in range(3):
         asyncio.run(main())
-    assert wait_until(lambda: footprint() == before), (before, footprint())
+    assert wait_until(lambda: footprint() == before, 30), (before, footprint())
 
 
 @pytest.mark.slow
