@@ -83,6 +83,16 @@ def test_little_is_imported_to_start(words: list[str], forbidden: list[str]) -> 
     assert done.stderr.strip() == "[]"
 
 
+def test_the_package_imports_no_library() -> None:
+    """`import arboretum` imports no git library, no terminal library and no database."""
+    code = (
+        "import sys, arboretum\n"
+        "print([m for m in ('git', 'pygit2', 'rich', 'sqlite3', 'click', 'asyncio') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(arboretum: Arboretum, shell: str) -> None:
     """The script for each shell is written on request."""

@@ -62,7 +62,7 @@ def demo(
         path = os.path.join(folder, "tailreader")
         plan_path = make_repository(path)
         say = context.renderer.note
-        say(f"A log reader loses the last line of a file. Its history is in {path}; six suspicions, one control:")
+        say("A log reader loses the last line of a file. Six suspicions, one control:")
         from arboretum.engine.model import CommandSpec
         from arboretum.engine.plan_file import load_plan
 

@@ -96,6 +96,7 @@ class LiveDisplay:
     progress: Progress = field(factory=Progress)
     _guard: threading.Lock = field(factory=threading.Lock)
     _live: contextlib.ExitStack = field(factory=contextlib.ExitStack)
+    _said: bool = False
 
     def __enter__(self) -> Self:
         from rich.live import Live
@@ -107,12 +108,15 @@ class LiveDisplay:
 
     def __exit__(self, *_: object) -> None:
         self._live.close()
+        if self._said:
+            self.renderer.err_console.print()
 
     def __call__(self, event: Event) -> None:
         """Take note of an event; the screen follows by itself. Verdicts stay on it, above the lines that change."""
         with self._guard:
             self.progress.take(event)
         if isinstance(event, VerdictReached):
+            self._said = True
             self.renderer.verdict(event.judgement)
 
     def _renderable(self) -> RenderableType:
