@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 from weakref import WeakKeyDictionary
 
 from attrs import define, field
@@ -20,6 +20,8 @@ from arboretum.backends.memory.state import HEAD, MemoryState, WorktreeRecord, e
 from arboretum.errors import PathOccupiedError, RemoteError, RepositoryNotFoundError
 from arboretum.values import RefName
 
+#: What it can do, on every repository of its own.
+CAPABILITIES: Final = frozenset({Capability.SHA256, Capability.FETCH})
 #: The file in a repository's git directory that names it among the repositories of this process.
 _MARK = "arboretum-memory"
 
@@ -203,7 +205,7 @@ class MemoryBackend(MemoryWorktrees, MemoryStashes, MemoryRefs):
 
     def capabilities(self) -> frozenset[Capability]:
         """See `GitBackend`."""
-        return frozenset({Capability.SHA256, Capability.FETCH})
+        return CAPABILITIES
 
     def close(self) -> None:
         """See `GitBackend`: there is nothing to give back."""
