@@ -50,9 +50,9 @@ def portrait(builder: RepositoryBuilder) -> dict[str, object]:
     }
 
 
-def request(commit: str, script: str = "exit 0", **rest) -> TrialRequest:
+def request(commit: str, script: str = "exit 0", *, attempt: int = 1, **rest) -> TrialRequest:
     return TrialRequest(
-        run="run", hypothesis="h", attempt=1, commit=commit, command=CommandSpec((script,), True), **rest
+        run="run", hypothesis="h", attempt=attempt, commit=commit, command=CommandSpec((script,), True), **rest
     )
 
 
@@ -276,7 +276,11 @@ async def _many_trials(builder: RepositoryBuilder, commits, count: int) -> list[
             return await asyncio.gather(
                 *(
                     executor.execute(
-                        request(commits[n % len(commits)], f"test $(cat same) = {n % len(commits)} && git log -1 > log")
+                        request(
+                            commits[n % len(commits)],
+                            f"test $(cat same) = {n % len(commits)} && git log -1 > log",
+                            attempt=n + 1,  # each trial keeps its output in a folder of its own name
+                        )
                     )
                     for n in range(count)
                 )
