@@ -660,8 +660,9 @@ def test_memory_stays_bounded_whatever_is_printed(tmp_path: Path) -> None:
     program = """
         import os, sys
         from arboretum.process import CommandRequest, SubprocessRunner
-        def peak():  # not ru_maxrss: that starts at what the test's own process had before exec
-            return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+        def peak():  # not ru_maxrss, which starts with the peak of the process that has spawned this one
+            with open("/proc/self/status") as file:
+                return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
         size, runner = int(sys.argv[1]), SubprocessRunner()
         runner.run(CommandRequest(argv="true", output_dir=sys.argv[2]))
         before = peak()
