@@ -87,7 +87,10 @@ _TABLE: Final[tuple[tuple[str, type[GitOperationError], str], ...]] = (
         "use that worktree, or another branch",
     ),
     (
-        r"would be overwritten|local changes|contains modified or untracked|not uptodate|not up to date|cannot stash",
+        (
+            r"would be (?:overwritten|removed)|local changes"
+            r"|contains modified or untracked|not uptodate|not up to date|cannot stash"
+        ),
         DirtyWorktreeError,
         "commit or stash the changes first",
     ),

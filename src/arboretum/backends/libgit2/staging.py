@@ -51,7 +51,11 @@ def edit_index(repository: pygit2.Repository, edit: Callable[[pygit2.Index], _T]
         before = _stamp(repository)
         index = repository.index
         index.read(True)
-        result = edit(index)
+        try:
+            result = edit(index)
+        except BaseException:
+            index.read(True)  # what was half done is forgotten
+            raise
         if _stamp(repository) == before:
             index.write()
             return result
@@ -150,7 +154,7 @@ def stage_paths(repository: pygit2.Repository, common_dir: str, paths: Sequence[
             parse_tree_path(path.rstrip("/"))
 
     def edit(index: pygit2.Index) -> None:
-        for path in paths:
+        for path in dict.fromkeys(paths):
             _stage(repository, index, root, path.rstrip("/"))
 
     edit_index(repository, edit)

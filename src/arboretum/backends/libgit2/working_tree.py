@@ -184,7 +184,7 @@ class Files(Worktrees):
         old = pygit2_tree(repository, self._tree_id(repository, Head(None, None) if is_first else head))
         diff = old.diff_to_tree(tree, flags=DiffOption.INCLUDE_TYPECHANGE)
         entries = {entry.path: entry for entry in diff_entries(repository, diff, renames=False)}
-        changes, lost = [], []
+        changes, lost, vanished = [], [], []
         for delta in diff.deltas:
             path = delta.new_file.raw_path.decode("utf-8", "surrogateescape")
             before, after = (None if s.mode == 0 else (s.id, int(s.mode)) for s in (delta.old_file, delta.new_file))
@@ -193,7 +193,9 @@ class Files(Worktrees):
                 changes.append(entries[path])
             elif now != after:
                 lost.append(path)
-        _refuse_lost("checkout", [*lost, *overwritten(repository, tuple(changes))])
+            elif now is None:  # gone from the index before: a file that is there is nobody's, and would be lost
+                vanished.append(entries[path])
+        _refuse_lost("checkout", [*lost, *overwritten(repository, (*changes, *vanished))])
         write_changes(repository, tree, tuple(changes), stage=lambda _path: True)
 
     def _refuse_taken(self, branch: RefName, repository: pygit2.Repository) -> None:

@@ -120,6 +120,11 @@ class MemoryState:
         """The table that a ref lives in: the shared one, or one worktree's own."""
         return record.private if name.startswith(PRIVATE) or not name.startswith("refs/") else self.refs
 
+    def check_birth(self, record: WorktreeRecord) -> None:
+        """Refuse to give a branch its first commit where its name is a folder of others. Raises RefExistsError."""
+        if isinstance(record.head, RefName) and self.refs.oid(record.head) is None:
+            self.refs.check_name(self.refs.final(record.head))
+
     def move_head(self, record: WorktreeRecord, new: Oid, message: str) -> None:
         """Let HEAD (by its branch, if it is on one) name another commit."""
         old = self.head(record).oid

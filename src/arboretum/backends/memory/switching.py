@@ -98,17 +98,18 @@ def plan(head: Snapshot, index: Snapshot, target: Snapshot, view: WorkView) -> S
 
     for path in sorted(head.keys() | target.keys(), key=path_key):
         old, new, now = head.get(path), target.get(path), index.get(path)
-        if new in (old, now):
+        if new == old or (new == now and new is not None):
             continue  # the same in both trees, or there already
         if now is None:
-            stands = old is not None or view.in_the_way(path, leaving)
+            stands = (old is not None and new is not None) or view.in_the_way(path, leaving)
         else:
             stands = now != old or not view.is_unchanged(path, now)
         if stands:
             blocked.append(path)
         elif new is None:
-            del result[path]
-            removes.append(path)
+            if now is not None:
+                del result[path]
+                removes.append(path)
         else:
             result[path] = writes[path] = new
     return Switch(result, writes, tuple(removes), tuple(blocked))

@@ -106,7 +106,7 @@ class MemoryWorkingTree(MemoryObjects):
         """See `WorkingTree`."""
         record = self.state.live(worktree)
         view, index = self._view(record), dict(record.index)
-        for path in paths:
+        for path in dict.fromkeys(paths):
             self._stage_one(view, index, "" if path in {".", ""} else parse_tree_path(path.rstrip("/")))
         self.state.set_index(record, index)
 
@@ -157,6 +157,7 @@ class MemoryWorkingTree(MemoryObjects):
         text = tidy_message(message)
         if not text:
             raise GitOperationError("a commit needs a message", operation="commit")
+        self.state.check_birth(record)
         oid = store.put_commit(
             tree=store.put_snapshot(record.index),
             parents=[head.oid] if head.oid else [],
@@ -224,6 +225,7 @@ class MemoryWorkingTree(MemoryObjects):
         """See `WorkingTree`."""
         record, store = self.state.live(worktree), self.state.store
         snapshot = store.snapshot(store.commit(target).oid)
+        self.state.check_birth(record)
         if mode is ResetMode.HARD:
             self._carry_out(record, switching.force(record.index, snapshot))
         elif mode is ResetMode.MIXED:
