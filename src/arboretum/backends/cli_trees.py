@@ -162,9 +162,22 @@ class CliTrees(CliRefs):
     def apply(self, worktree: str, patch: bytes, *, index: bool = False) -> None:
         """See `WorkingTree`."""
         at = self.place(worktree)
-        if index:  # git apply takes what the index remembers of files for true, and would refuse copied worktrees
-            self.command.output("update-index", "-q", "--refresh", operation="apply", at=at, accept=(0, 1))
-        self.apply_patch(patch, *(["--index"] if index else []), operation="apply", at=at)
+        if not index:
+            self.apply_patch(patch, operation="apply", at=at)
+            return
+        # git apply takes what the index remembers of files for true, and would refuse copied worktrees; and it restores
+        # files that are gone before it finds out that others do not match: so look first.
+        self.command.output("update-index", "-q", "--refresh", operation="apply", at=at, accept=(0, 1))
+        self.apply_patch(patch, "--check", "--cached", operation="apply", at=at)
+        counted = self.command.output("apply", "--numstat", "-z", "-", operation="apply", at=at, stdin=patch).stdout
+        touched = {parsing.text_of(field.rpartition(b"\t")[2]) for field in counted.split(b"\0")}
+        kept = {ChangeKind.UNMODIFIED, ChangeKind.DELETED}
+        other = [e.path for e in self.status(worktree) if e.path in touched and e.worktree not in kept]
+        if other:
+            raise PatchFailedError(
+                f"the patch does not apply: {other[0]!r} does not match the index", paths=other, operation="apply"
+            )
+        self.apply_patch(patch, "--index", operation="apply", at=at)
 
     def cherry_pick(self, worktree: str, commit: Oid) -> Oid:
         """See `WorkingTree`."""

@@ -152,7 +152,9 @@ def remove_file(root: str, path: str) -> None:
     """Remove a file and the folders that it leaves empty, up to `root`."""
     try:
         os.unlink(os.path.join(root, path))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
+        pass  # its folder may be empty all the same
+    except NotADirectoryError:
         return
     for parent in parents_of(path):
         try:
