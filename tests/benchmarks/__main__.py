@@ -9,7 +9,9 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 import click
@@ -18,6 +20,12 @@ from rich.table import Table
 
 import tests.benchmarks as package
 from tests.benchmarks.measure import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: How many curves stand side by side in the plot.
+_ACROSS: Final = 4
 
 
 def areas() -> list[str]:
@@ -61,22 +69,55 @@ def document(rows: list[Row], scale: float) -> dict[str, object]:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """The ratios that have a target, as a plot: each bar is the ratio over its target, 1 is the target."""
+    """The ratios that have a target as bars (the share of the target, 1 is the target), the curves of growth below."""
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    judged = [row for row in rows if row.ratio and row.target]
-    shares = [row.target / row.ratio if row.at_least else row.ratio / row.target for row in judged]  # type: ignore[operator]
-    figure, axes = plt.subplots(figsize=(10, 0.32 * len(judged) + 1.2), layout="constrained")
+    curves = [row for row in rows if "curve" in row.extra]
+    judged = [row for row in rows if "curve" not in row.extra and row.ratio and row.target]
+    heights = [0.32 * len(judged) + 1.2, 2.4 * -(-len(curves) // _ACROSS)]
+    shown = [height if part else 0.0 for height, part in zip(heights, (judged, curves), strict=True)]
+    figure = plt.figure(figsize=(10, max(1.0, sum(shown))), layout="constrained")
+    parts = iter(
+        figure.subfigures(sum(map(bool, shown)) or 1, height_ratios=[h for h in shown if h] or [1], squeeze=False)[:, 0]
+    )
+    if judged:
+        _draw_bars(next(parts).subplots(), judged)
+    if curves:
+        grid = next(parts).subplots(-(-len(curves) // _ACROSS), _ACROSS, squeeze=False).flat
+        for axes, row in zip(grid, curves, strict=False):
+            _draw_curve(axes, row)
+        for axes in list(grid)[len(curves) :]:
+            axes.set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _draw_bars(axes: Axes, judged: list[Row]) -> None:
+    shares = [row.target / row.ratio if row.at_least else row.ratio / row.target for row in judged]  # type: ignore[operator]  # they have both
     axes.barh(
         [f"{r.area}: {r.case}" for r in judged], shares, color=["#1a6b3c" if s <= 1 else "#9c2b2b" for s in shares]
     )
     axes.axvline(1.0, color="black", linewidth=1)
     axes.invert_yaxis()
     axes.set_xlabel("share of the target that was used (1 = the target, less is better)")
-    figure.savefig(path, metadata={"Date": None})
+
+
+def _draw_curve(axes: Axes, row: Row) -> None:
+    """One small multiple: seconds over size, both logarithmic, so that the slope is the exponent of the growth."""
+    curve = cast("Mapping[str, Any]", row.extra["curve"])
+    slopes = cast("Mapping[str, float]", row.extra["slope"])
+    for (name, points), colour in zip(curve["lines"].items(), ("#1a6b3c", "#7a7a7a", "#b5762a"), strict=False):
+        sizes, seconds = zip(*points, strict=True)
+        axes.loglog(
+            sizes, seconds, marker="o", markersize=2.5, linewidth=1, color=colour, label=f"{name} {slopes[name]:.2f}"
+        )
+    axes.set_title(row.case, fontsize=7)
+    axes.set_xlabel(curve["unit"], fontsize=6)
+    axes.set_ylabel("seconds", fontsize=6)
+    axes.tick_params(labelsize=6)
+    axes.legend(fontsize=6, title="slope", title_fontsize=6)
 
 
 @click.command()

@@ -6,6 +6,7 @@ ratios round by round, and absolute times are shown only to give a feeling for t
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
@@ -109,3 +110,67 @@ def compare(
         note=note,
         extra=extra,
     )
+
+
+def growth(
+    area: str,
+    case: str,
+    points: Mapping[int, float],
+    *,
+    unit: str,
+    theirs: Mapping[int, float] | None = None,
+    baseline: str = "",
+    target: float | None = None,
+    note: str = "",
+) -> Row:
+    """The row that tells how a time grows with a size: its ratio is the slope of the curve at its large end.
+
+    The slope is the exponent: 0 where the size does not matter, 1 where the time grows in proportion, 2 for its square.
+    At the small end the constant part hides it, so it is taken over the last factor of ten or so.
+
+    Args:
+        area: As in `Row`.
+        case: As in `Row`.
+        points: The seconds at each size.
+        unit: What is counted, e.g. ``worktrees``.
+        theirs: The same of what it is held against.
+        baseline: The name of that.
+        target: The slope that was to be kept.
+        note: As in `Row`.
+
+    Returns:
+        The row; ``extra["curve"]`` holds the unit and the points, ``extra["slope"]`` the slopes by name.
+    """
+    lines = {"arboretum": points, **({baseline: theirs} if theirs else {})}
+    slopes = {name: slope(line) for name, line in lines.items()}
+    largest = max(points)
+    told = f"slope over {unit}, to {largest:,}"
+    if theirs:
+        told += f"; {baseline}: {slopes[baseline]:.2f}"
+    return Row(
+        area=area,
+        case=case,
+        ours=points[largest],
+        baseline=baseline,
+        theirs=theirs[max(theirs)] if theirs else None,
+        ratio=round(slopes["arboretum"], 3),
+        target=target,
+        note=f"{told}; {note}" if note else told,
+        extra={
+            "curve": {"unit": unit, "lines": {n: sorted(line.items()) for n, line in lines.items()}},
+            "slope": slopes,
+        },
+    )
+
+
+def slope(points: Mapping[int, float], *, span: float = 10.0) -> float:
+    """The exponent with which a time grows: least squares of the logarithms, over the sizes from largest / `span` on.
+
+    At least the two largest sizes count, however far apart they are; one size alone has no slope (0).
+    """
+    sizes = sorted(points)
+    kept = sizes[-2:] + [size for size in sizes[:-2] if size * span >= sizes[-1]]
+    if len(kept) < 2:
+        return 0.0
+    xs, ys = [math.log(size) for size in kept], [math.log(points[size]) for size in kept]
+    return statistics.linear_regression(xs, ys).slope

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.benchmarks.__main__ import areas, document, table
-from tests.benchmarks.measure import Row, compare, interleave
+from tests.benchmarks.measure import Row, compare, growth, interleave, slope
 
 positive = st.floats(0.001, 1000)
 
@@ -45,6 +45,23 @@ def test_a_figure_without_baseline_is_told_and_not_judged() -> None:
     assert row.reached is None
     assert table([row]).row_count == 1
     assert document([row], 1.0)["rows"][0]["note"] == "could not be had"  # type: ignore[index]
+
+
+@given(st.floats(-1, 3), st.floats(1e-6, 10), st.lists(st.integers(1, 10**6), min_size=2, unique=True))
+def test_a_slope_is_the_exponent_of_the_growth(exponent: float, constant: float, sizes: list[int]) -> None:
+    """Of a time that is a power of the size the slope is that power, whatever sizes were measured."""
+    points = {size: constant * size**exponent for size in sizes}
+    assert slope(points) == pytest.approx(exponent, abs=1e-3)
+    row = growth("x", "case", points, unit="files", theirs={1: 1.0, 10: 10.0}, baseline="git", target=1.1)
+    assert row.ratio == pytest.approx(exponent, abs=2e-3)
+    assert row.ours == points[max(sizes)]
+    assert row.extra["slope"]["git"] == pytest.approx(1.0)  # type: ignore[index]
+
+
+def test_the_constant_part_does_not_hide_the_growth() -> None:
+    """Only the large end counts, where what grows outweighs what does not; one size alone has no slope."""
+    assert slope({n: 1.0 if n <= 100 else n / 100 for n in (1, 10, 100, 1000, 10_000)}) == pytest.approx(1.0)
+    assert slope({5: 2.0}) == 0.0
 
 
 @pytest.mark.parametrize("area", areas())
