@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self
 
 from attrs import define, field
 
@@ -15,6 +12,7 @@ from arboretum.engine.executor import TrialStart
 from arboretum.engine.model import Trial, TrialRequest
 from arboretum.engine.pool import Lease, WorktreePool
 from arboretum.engine.slots import Want
+from arboretum.engine.threads import Threads
 from arboretum.engine.trial import TrialInSlot, TrialPlace, remove_path, setup_digest
 from arboretum.errors import ExecutorError
 from arboretum.events import Observers
@@ -23,11 +21,6 @@ from arboretum.process.model import OutputLine
 if TYPE_CHECKING:
     from arboretum.repository import Repository
 
-_T = TypeVar("_T")
-
-#: Seconds between two looks for a slot while other processes have them all: at first, and at most.
-_FIRST_LOOK: Final = 0.005
-_MAX_LOOK: Final = 0.1
 _SETUP_TIMEOUT: Final = 3600.0
 
 
@@ -48,13 +41,13 @@ class LocalExecutor:
     output_root: str | None = None
     include_from: str | None = None
     setup_timeout: float | None = _SETUP_TIMEOUT
-    _threads: ThreadPoolExecutor = field(init=False, repr=False)
+    _threads: Threads = field(init=False, repr=False)
     _running: set[asyncio.Task[object]] = field(factory=set, init=False, repr=False)
     _turns: asyncio.Semaphore = field(init=False, repr=False)
     _closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=self.jobs + 1, thread_name_prefix="trial")
+        self._threads = Threads(self.jobs + 1, "trial")
         self._turns = asyncio.Semaphore(self.jobs)
 
     @classmethod
@@ -105,13 +98,13 @@ class LocalExecutor:
         self._running.add(task)
         try:
             async with self._turns:
-                setup = await self._in_thread(lambda: self._setup_digest(request)) if request.setup else ""
+                setup = await self._threads(lambda: self._setup_digest(request)) if request.setup else ""
                 lease = await self._acquire(request, setup)
                 try:
-                    trial = TrialInSlot(request, lease, self.pool, self._place(request), setup, self._in_thread)
+                    trial = TrialInSlot(request, lease, self.pool, self._place(request), setup, self._threads)
                     return await trial.carry_out(on_started=on_started, on_output=on_output)
                 finally:
-                    await self._in_thread(lambda: self.pool.release(lease))
+                    await self._threads(lambda: self.pool.release(lease))
         finally:
             self._running.discard(task)
 
@@ -123,26 +116,17 @@ class LocalExecutor:
             task.cancel()
         if running:
             await asyncio.wait(running)
-        self._threads.shutdown(wait=True)
+        self._threads.close()
 
     async def _acquire(self, request: TrialRequest, setup: str) -> Lease:
         want = Want(commit=request.commit, setup=setup)
-        pause = _FIRST_LOOK
-        while True:
-            lease = await self._in_thread(
-                lambda: self.pool.try_acquire(want, run=request.run, fresh=request.fresh), undo=self._undo
-            )
-            if lease is not None:
-                return lease
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _MAX_LOOK)
+        return await self._threads.acquire(
+            lambda: self.pool.try_acquire(want, run=request.run, fresh=request.fresh),
+            lambda lease: self.pool.release(lease, untouched=True),
+        )
 
     def _setup_digest(self, request: TrialRequest) -> str:
         return setup_digest(request, self.pool.repository.backend)
-
-    def _undo(self, lease: Lease | None) -> None:
-        if lease is not None:
-            self.pool.release(lease, untouched=True)
 
     def _place(self, request: TrialRequest) -> TrialPlace:
         folder = None
@@ -150,19 +134,3 @@ class LocalExecutor:
             folder = os.path.join(self.output_root, request.run, "outputs", f"{request.hypothesis}.{request.attempt}")
             remove_path(folder)
         return TrialPlace(include_from=self.include_from, output_dir=folder, setup_timeout=self.setup_timeout)
-
-    async def _in_thread(self, function: Callable[[], _T], *, undo: Callable[[_T], object] | None = None) -> _T:
-        """Run `function` in a thread to its end; a cancellation waits for that, then undoes it and goes on."""
-        future: Future[_T] = self._threads.submit(contextvars.copy_context().run, function)
-        waiter = asyncio.wrap_future(future)
-        try:
-            return await asyncio.shield(waiter)
-        except asyncio.CancelledError:
-            while not waiter.done():
-                try:
-                    await asyncio.wait([waiter])
-                except asyncio.CancelledError:
-                    continue
-            if waiter.exception() is None and undo is not None:
-                undo(waiter.result())
-            raise

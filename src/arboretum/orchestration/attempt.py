@@ -14,6 +14,7 @@ from arboretum.backends.base import ANY
 from arboretum.engine.leases import LEASE_VARIABLE
 from arboretum.engine.model import CommandSpec
 from arboretum.engine.pool import Lease
+from arboretum.engine.threads import Threads
 from arboretum.engine.trial import tail_of
 from arboretum.errors import ConflictError, GitOperationError, NothingToCommitError
 from arboretum.orchestration.board import branch_of
@@ -21,7 +22,6 @@ from arboretum.orchestration.events import TaskOutput
 from arboretum.orchestration.merge import work_message
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import Task, TaskPlan, fill
-from arboretum.orchestration.threads import Threads
 from arboretum.process.model import CommandRequest, CommandResult, OutputLine, StreamName
 from arboretum.values import Oid, RefName
 

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from attrs import define
 
 from arboretum.engine.events import RunEvent
+from arboretum.engine.threads import Threads
 from arboretum.errors import EngineError, RefChangedError
 from arboretum.orchestration.board import Board
 from arboretum.orchestration.events import IntegrationMoved, MergePlanned, TaskSetAside, TasksMerged
 from arboretum.orchestration.merge import Integration, Refusal
 from arboretum.orchestration.states import TaskState
-from arboretum.orchestration.threads import Threads
 from arboretum.orchestration.verification import Outcome, Verifier
 from arboretum.orchestration.workspaces import Workspaces
 from arboretum.values import Oid, RefName

@@ -20,6 +20,7 @@ from attrs import define, field
 from arboretum.engine.events import RunEvent
 from arboretum.engine.journal import Journal, new_run_id, read_journal, run_folder
 from arboretum.engine.signals import on_signals
+from arboretum.engine.threads import Threads
 from arboretum.errors import ArboretumError, EngineError, RefExistsError, UsageError
 from arboretum.events import Observer, Observers
 from arboretum.orchestration import events
@@ -35,7 +36,6 @@ from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.task_file import INTEGRATION
 from arboretum.orchestration.task_runner import TaskRunner
 from arboretum.orchestration.tasks import TaskPlan
-from arboretum.orchestration.threads import Threads
 from arboretum.orchestration.verification import Verifier
 from arboretum.orchestration.workspaces import Workspaces
 from arboretum.values import RefName
@@ -226,7 +226,7 @@ class Orchestrator:
         """
         clock = time.monotonic()
         slots = max(1, min(self.limits.slots, len(self.board.records)))
-        threads = Threads(slots + 2)
+        threads = Threads(slots + 2, "orchestration")
         status, message, moved = "failed", "", None
         try:
             with on_signals(self.stop):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -12,20 +11,18 @@ from attrs import define
 from arboretum.engine.events import RunEvent
 from arboretum.engine.journal import run_folder
 from arboretum.engine.pool import Lease
+from arboretum.engine.threads import Threads
 from arboretum.orchestration.attempt import Attempt, AttemptResult
 from arboretum.orchestration.board import Board
 from arboretum.orchestration.events import AttemptFailed, TaskEnded, TaskStarted
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import Task
-from arboretum.orchestration.threads import Threads
 from arboretum.orchestration.workspaces import Workspaces
 from arboretum.values import Oid
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
 
-_PAUSE: Final = 0.005
-_MAX_PAUSE: Final = 0.1
 _KEPT: Final = frozenset({TaskState.FAILED, TaskState.TIMED_OUT, TaskState.OUT_OF_SCOPE})
 
 
@@ -89,7 +86,7 @@ class TaskRunner:
 
     async def _attempt(self, task: Task, number: int, start: Oid) -> tuple[AttemptResult, str]:
         """One attempt, and where its worktree is kept (empty when it went back to the pool)."""
-        lease, path = await self._acquire(start), ""
+        lease, path = await self.threads.acquire(lambda: self.workspaces.acquire(start), self.workspaces.release), ""
         try:
             await self.threads(lambda: self.workspaces.attach(lease, task.id, start))
             self.tell(
@@ -121,16 +118,3 @@ class TaskRunner:
             output_dir=folder,
             tell=self.show,
         ).carry_out()
-
-    async def _acquire(self, commit: Oid) -> Lease:
-        def undo(lease: Lease | None) -> None:
-            if lease is not None:
-                self.workspaces.release(lease)
-
-        pause = _PAUSE
-        while True:
-            lease = await self.threads(lambda: self.workspaces.acquire(commit), undo=undo)
-            if lease is not None:
-                return lease
-            await asyncio.sleep(pause)  # other processes have them all
-            pause = min(pause * 1.5, _MAX_PAUSE)

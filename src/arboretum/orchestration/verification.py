@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
@@ -13,20 +12,17 @@ from arboretum.engine.events import RunEvent
 from arboretum.engine.leases import LEASE_VARIABLE
 from arboretum.engine.model import CommandSpec
 from arboretum.engine.pool import Lease
+from arboretum.engine.threads import Threads
 from arboretum.engine.trial import tail_of
 from arboretum.orchestration.events import Verified
 from arboretum.orchestration.merge import Integration
 from arboretum.orchestration.tasks import TaskPlan
-from arboretum.orchestration.threads import Threads
 from arboretum.orchestration.workspaces import Workspaces
 from arboretum.process.model import CommandRequest, CommandResult
 from arboretum.values import Oid
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
-
-_PAUSE: Final = 0.01
-_MAX_PAUSE: Final = 0.1
 
 
 @frozen
@@ -75,7 +71,9 @@ class Verifier:
         try:
             for command in commands:
                 if (tree, command) not in self._known:
-                    lease = lease or await self._acquire(commit)
+                    lease = lease or await self.threads.acquire(
+                        lambda: self.workspaces.acquire(commit), self.workspaces.release
+                    )
                     self._known[tree, command] = await self._run(command, commit, tasks, lease)
                 if not self._known[tree, command].passed:
                     return self._known[tree, command]
@@ -93,19 +91,6 @@ class Verifier:
         by_id = self.plan.by_id
         wanted = [self.plan.verify, *(by_id[name].verify for name in tasks if name in by_id)]
         return list(dict.fromkeys(command for command in wanted if command is not None))
-
-    async def _acquire(self, commit: Oid) -> Lease:
-        pause = _PAUSE
-        while True:
-            lease = await self.threads(lambda: self.workspaces.acquire(commit), undo=self._undo)
-            if lease is not None:
-                return lease
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _MAX_PAUSE)
-
-    def _undo(self, lease: Lease | None) -> None:
-        if lease is not None:
-            self.workspaces.release(lease)
 
     async def _run(self, command: CommandSpec, commit: Oid, tasks: tuple[str, ...], lease: Lease) -> Outcome:
         begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""The one place where orchestration crosses from its event loop into threads."""
+"""The one place where the engine and the orchestration cross from their event loop into threads."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import define, field
 
+if TYPE_CHECKING:
+    from arboretum.engine.pool import Lease
+
 _T = TypeVar("_T")
+
+#: Seconds between two looks for a slot while other processes have them all: at first, and at most.
+_FIRST_LOOK: Final = 0.005
+_MAX_LOOK: Final = 0.1
 
 
 @define(eq=False)
@@ -19,13 +26,15 @@ class Threads:
 
     Args:
         count: How many at once.
+        name: What the names of the threads begin with.
     """
 
     count: int
+    name: str
     _pool: ThreadPoolExecutor = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=self.count, thread_name_prefix="orchestration")
+        self._pool = ThreadPoolExecutor(max_workers=self.count, thread_name_prefix=self.name)
 
     async def __call__(self, function: Callable[[], _T], *, undo: Callable[[_T], object] | None = None) -> _T:
         """The result of `function`. A cancellation waits for its end, undoes it with `undo` and then goes on."""
@@ -42,6 +51,24 @@ class Threads:
             if waiter.exception() is None and undo is not None:
                 undo(waiter.result())
             raise
+
+    async def acquire(self, take: Callable[[], Lease | None], give_back: Callable[[Lease], object]) -> Lease:
+        """A slot of a pool, waited for while other processes have them all.
+
+        Args:
+            take: Takes a slot; None when there is none to be had.
+            give_back: Gives back the slot that a cancelled caller does not want any more.
+
+        Raises:
+            PoolError: From `take`.
+        """
+        pause = _FIRST_LOOK
+        while True:
+            lease = await self(take, undo=lambda lease: lease is not None and give_back(lease))
+            if lease is not None:
+                return lease
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _MAX_LOOK)
 
     def close(self) -> None:
         """Wait for what runs, and end."""
