@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from arboretum.engine import statistics
@@ -47,9 +47,19 @@ def test_success_and_failure_mirror_each_other(successes: int, failures: int) ->
 
 
 @given(st.integers(0, 3000), st.integers(0, 3000))
+@example(successes=470, failures=529)
+@example(successes=529, failures=470)
 def test_a_success_never_lowers_the_probability(successes: int, failures: int) -> None:
-    """One more success raises the posterior, also where the approximation takes over."""
-    assert probability_mostly(successes + 1, failures) >= probability_mostly(successes, failures) - 1e-6
+    """One more success raises the posterior, also where the sum of integers gives way to one of floats."""
+    assert probability_mostly(successes + 1, failures) >= probability_mostly(successes, failures) - 1e-12
+
+
+@given(st.integers(400, 800), st.integers(400, 800))
+def test_the_sum_of_floats_equals_the_sum_of_integers(successes: int, failures: int) -> None:
+    """Both ways to add up the binomial give the same number."""
+    flips = successes + failures + 1
+    exact = Fraction(sum(math.comb(flips, k) for k in range(successes + 1)), 1 << flips)
+    assert probability_mostly(successes, failures) == pytest.approx(float(exact), rel=1e-10)
 
 
 @given(COUNTS, COUNTS)

@@ -28,10 +28,20 @@ def probability_mostly(successes: int, failures: int) -> float:
         failures: How many did not.
     """
     flips = successes + failures + 1
-    if flips > 1000:  # the exact integers would get long; the error of the approximation is far below any use of it
-        z = (successes - failures) / math.sqrt(flips + 2)
-        return 0.5 * math.erfc(-z / math.sqrt(2))
-    return sum(math.comb(flips, k) for k in range(successes + 1)) / (1 << flips)
+    if flips <= 1000:
+        return sum(math.comb(flips, k) for k in range(successes + 1)) / (1 << flips)
+    # The exact integers would get long. The same sum in floating point, from its largest term down: no approximation,
+    # because at the seam a success could then seem to lower the probability.
+    if successes > failures:
+        return 1 - probability_mostly(failures, successes)
+    log_term = math.lgamma(flips + 1) - math.lgamma(successes + 1) - math.lgamma(flips - successes + 1)
+    term = total = math.exp(log_term - flips * math.log(2))
+    for k in range(successes, 0, -1):
+        term *= k / (flips - k + 1)
+        total += term
+        if term < total * 1e-18:
+            break
+    return total
 
 
 def credible_interval(successes: int, failures: int, *, mass: float = 0.95) -> tuple[float, float]:
