@@ -98,7 +98,11 @@ repo, stop = sys.argv[1:]
 import os
 bad = 0
 while not os.path.exists(stop):
-    for command in (["log", "--all", "--oneline"], ["worktree", "list"], ["status"], ["for-each-ref"], ["branch"]):
+    for command in (
+        ["log", "--all", "--oneline"], ["worktree", "list"], ["status"], ["for-each-ref"], ["branch", "-v"],
+        ["fetch", "-q", ".", "+main:refs/heads/fetched"], ["rev-list", "--all"], ["gc", "--quiet"],
+        ["branch", "-q", "-f", "theirs", "main"], ["worktree", "list", "--porcelain", "-z"],
+    ):
         done = subprocess.run(["git", "-C", repo, *command], capture_output=True)
         if done.returncode:
             bad += 1
@@ -108,7 +112,7 @@ sys.exit(bool(bad))
 
 
 def test_other_peoples_git_never_sees_a_half_made_worktree(repository: Path, tmp_path: Path) -> None:
-    """While worktrees come and go, git's readers beside it do not fail once."""
+    """While worktrees come and go, git beside it does not fail once: readers, fetch, new branches and gc."""
     stop = tmp_path / "stop"
     other = subprocess.Popen(
         [sys.executable, "-c", _FOREIGN, str(repository), str(stop)], stderr=subprocess.PIPE, text=True

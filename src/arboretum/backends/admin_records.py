@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from arboretum.backends.atomic_files import read_text
+from arboretum.backends.atomic_files import exists, read_bytes, read_text
 from arboretum.errors import WorktreeNotFoundError
 from arboretum.values import Oid, RefName, WorktreeInfo
 
@@ -17,6 +17,7 @@ from arboretum.values import Oid, RefName, WorktreeInfo
 _BRANCH_IN_PROGRESS: Final = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 _CORE_SECTION: Final = re.compile(r"\s*\[(?P<section>[^]]*)\]\s*(?P<rest>.*)", re.DOTALL)
 _OWN_KEY: Final = re.compile(r"\s*(?:bare|worktree)\s*(?:=|\Z)", re.IGNORECASE)
+_DANGLING: Final = "gitdir file points to non-existent location"
 RefReader = Callable[[RefName], Oid | None]
 
 
@@ -42,7 +43,7 @@ class AdminRecord:
 
     @path.default
     def _folder_of_link(self) -> str | None:
-        return os.path.dirname(self.link) if self.link is not None else None
+        return _worktree_of(self.link) if self.link is not None else None
 
     def prunable(self) -> str | None:
         """Why git would prune the record; None when it would not."""
@@ -50,7 +51,7 @@ class AdminRecord:
             return None
         if self.link is None:
             return "gitdir file does not exist"
-        return None if os.path.lexists(self.link) else "gitdir file points to non-existent location"
+        return None if exists(self.link) else _DANGLING
 
     def is_still(self) -> bool:
         """Whether the folder's own link leads back to this record."""
@@ -95,23 +96,24 @@ class AdminRecords:
     def record(self, name: str) -> AdminRecord | None:
         """The admin folder of this name; None when there is none."""
         folder = f"{self.base}/{name}"
-        head, link = read_text(f"{folder}/HEAD"), read_text(f"{folder}/gitdir")
+        head, link, locked = _files_of(folder)
         if head is None and link is None and not os.path.isdir(folder):
             return None
-        # Hardly any is locked: asking first is cheaper than an exception.
-        locked = read_text(f"{folder}/locked") if os.access(f"{folder}/locked", os.F_OK) else None
-        return AdminRecord(
-            name=name,
-            folder=folder,
-            link=_absolute(folder, link.rstrip("\n")) if link and link.strip() else None,
-            head=parse_head(head),
-            locked=locked.removesuffix("\n") if locked is not None else None,
-        )
+        return AdminRecord(name, folder, link, parse_head(head), locked)
 
     def infos(self) -> tuple[WorktreeInfo, ...]:
         """What there is to know of all worktrees: the main one first, then the linked ones sorted by path."""
-        linked = (self.info(record) for record in self.records() if record.path is not None)
+        linked = [info for name in self.names() if (info := self._linked_info(name)) is not None]
         return (self.main_info(), *sorted(linked, key=lambda info: os.fsencode(info.path)))
+
+    def _linked_info(self, name: str) -> WorktreeInfo | None:
+        """`info` of the record of this name without the record between: there may be thousands of them."""
+        head, link, locked = _files_of(f"{self.base}/{name}")
+        if link is None:
+            return None
+        branch, oid = self._stand(parse_head(head))
+        prunable = None if locked is not None or exists(link) else _DANGLING
+        return WorktreeInfo(_worktree_of(link), oid, branch, False, False, locked, prunable, name)
 
     def main_info(self) -> WorktreeInfo:
         """What there is to know of the main worktree, or the bare repository."""
@@ -161,15 +163,31 @@ class AdminRecords:
 
     def user_of(self, branch: RefName, *, but: str | None = None) -> str | None:
         """The worktree that is on `branch` (also in the middle of a rebase or bisect of it), other than `but`."""
-        if self.main_path not in {None, but} and _uses(self._main_head(), self.common_dir, branch):
+        wanted = os.fsencode(branch)
+        if self.main_path not in {None, but} and _uses(self.common_dir, wanted):
             return self.main_path
         for name in self.names():
-            folder = f"{self.base}/{name}"
-            if _uses(parse_head(read_text(f"{folder}/HEAD")), folder, branch):
+            if _uses(f"{self.base}/{name}", wanted):
                 record = self.record(name)
                 if record is not None and record.path not in {None, but}:
                     return record.path
         return None
+
+
+def _files_of(folder: str) -> tuple[str | None, str | None, str | None]:
+    """What an admin folder says: the text of its HEAD, the worktree's ``.git`` file, and why it is locked."""
+    head, link = read_text(f"{folder}/HEAD"), read_text(f"{folder}/gitdir")
+    # Hardly any is locked: asking first is cheaper than an exception.
+    locked = read_text(f"{folder}/locked") if os.access(f"{folder}/locked", os.F_OK) else None
+    return (
+        head,
+        _absolute(folder, link.rstrip("\n")) if link and link.strip() else None,
+        locked.removesuffix("\n") if locked is not None else None,
+    )
+
+
+def _worktree_of(link: str) -> str:
+    return link.rpartition("/")[0] or "/"
 
 
 def _absolute(folder: str, path: str) -> str:
@@ -178,17 +196,26 @@ def _absolute(folder: str, path: str) -> str:
     return path if plain else os.path.normpath(os.path.join(folder, path))
 
 
-def _uses(head: RefName | Oid | None, git_dir: str, branch: RefName) -> bool:
-    if isinstance(head, RefName):
-        return head == branch
-    return branch in _in_progress(git_dir)  # a rebase or bisect is at work on a detached HEAD
+def _uses(git_dir: str, branch: bytes) -> bool:
+    """Whether the worktree with this git directory is on the branch, or will come back to it.
+
+    Git has no index of who is on a branch, and any program may change a HEAD at any time; so an add on a branch looks
+    at all of them. It is therefore kept to the fewest system calls: one file where there is a branch.
+    """
+    head = read_bytes(f"{git_dir}/HEAD")
+    if head is not None and head.startswith(b"ref:"):
+        return head[4:].strip() == branch
+    # A rebase or bisect is at work on a detached HEAD.
+    return any(
+        (os.access(f"{git_dir}/{name}", os.F_OK) and _named_branch(f"{git_dir}/{name}") == branch)
+        for name in _BRANCH_IN_PROGRESS
+    )
 
 
-def _in_progress(git_dir: str) -> set[str]:
-    """The branches that a rebase or bisect of the worktree with this git directory will come back to."""
-    texts = (read_text(os.path.join(git_dir, name)) for name in _BRANCH_IN_PROGRESS)
-    names = [text.strip() for text in texts if text]
-    return {name if name.startswith("refs/") else f"refs/heads/{name}" for name in names}
+def _named_branch(path: str) -> bytes:
+    """The full name of the branch that a file of a rebase or bisect names."""
+    name = (read_bytes(path) or b"").strip()
+    return name if name.startswith(b"refs/") else b"refs/heads/" + name
 
 
 def parse_head(text: str | None) -> RefName | Oid | None:

@@ -18,6 +18,10 @@ from typing import Final
 from arboretum.errors import GitPermissionError
 
 _CHUNK: Final = 1 << 12
+_READING: Final = os.O_RDONLY | os.O_CLOEXEC
+# What `os.fsdecode` does, without its checks of what it is given.
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
 _RENAME_NOREPLACE: Final = 1
 _AT_FDCWD: Final = -100
 
@@ -31,26 +35,32 @@ def read_bytes(path: str) -> bytes | None:
         GitPermissionError: It may not be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, _READING)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except PermissionError as error:
         raise GitPermissionError(f"cannot read {path}: {error.strerror}") from error
     try:
-        parts = [os.read(descriptor, _CHUNK)]
-        while len(parts[-1]) == _CHUNK:
-            parts.append(os.read(descriptor, _CHUNK))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = part = os.read(descriptor, _CHUNK)
+        while len(part) == _CHUNK:
+            part = os.read(descriptor, _CHUNK)
+            data += part
     except IsADirectoryError:
         return None
     finally:
         os.close(descriptor)
+    return data
 
 
 def read_text(path: str) -> str | None:
     """The same as surrogate-escaped text."""
     data = read_bytes(path)
-    return None if data is None else os.fsdecode(data)
+    return None if data is None else data.decode(_ENCODING, _ERRORS)
+
+
+def exists(path: str) -> bool:
+    """Whether there is something at `path`, a dangling link too; ``lexists`` makes a whole stat result of it."""
+    return os.access(path, os.F_OK) or os.path.lexists(path)
 
 
 def write_text(path: str, text: str) -> None:

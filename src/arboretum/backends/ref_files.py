@@ -54,7 +54,7 @@ class RefFiles:
         """What a ref says: an object, another ref, or None when there is no such ref (or it is damaged)."""
         own = not name.startswith("refs/") or name.startswith(_PER_WORKTREE)
         folder = git_dir if own and git_dir is not None else self.common_dir
-        text = read_bytes(os.path.join(folder, name))
+        text = read_bytes(f"{folder}/{name}")
         if text is not None:
             return _value(text)
         return self._packed_oid(name) if name.startswith("refs/") else None
