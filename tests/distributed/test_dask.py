@@ -211,5 +211,5 @@ def test_large_outputs_stay_and_can_be_fetched(repo: Repository, client: Client)
 def test_a_pack_holds_only_what_is_lacking(repo: Repository) -> None:
     """A pack against a known parent is a small part of the whole, and empty of objects against the commit itself."""
     tip, parent = repo.resolve("main"), repo.resolve("main~1")
-    whole, thin = make_pack(repo, tip, ()), make_pack(repo, tip, (parent,))
+    whole, thin = make_pack(repo, (tip,), ()), make_pack(repo, (tip,), (parent,))
     assert len(thin) * 4 < len(whole)

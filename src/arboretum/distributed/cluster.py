@@ -1,0 +1,349 @@
+"""The workers of a Dask cluster as their client sees them: who is there, what they have, and how orders get to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from attrs import define, evolve, field
+
+import arboretum
+from arboretum.distributed import worker as remote
+from arboretum.distributed.listeners import Listener, Switchboard, switchboard
+from arboretum.distributed.mirror import make_pack
+from arboretum.distributed.orders import Answer, Needs, Order
+from arboretum.errors import ExecutorError, GitOperationError
+from arboretum.repository import Repository
+from arboretum.values import Oid
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+#: Seconds for which a stopped order is waited for on its worker, over its own grace period.
+_STOP_SECONDS: Final = 15.0
+#: Seconds for which what the scheduler said of its workers is taken as true.
+_NEWS_SECONDS: Final = 1.0
+#: Seconds between two looks whether a worker is still there that can carry out what waits.
+_LOOK_SECONDS: Final = 5.0
+#: How often a lost worker's order is given to another one.
+_RETRIES: Final = 3
+#: How often one order is sent to workers that lack its commit, or turn out not to be fit.
+_MOST_SENDINGS: Final = 4
+
+
+class _UnfitWorkerError(ExecutorError):
+    """A worker cannot carry out orders; others may."""
+
+
+@define(eq=False)
+class Cluster:
+    """Takes orders to workers and brings answers back.
+
+    The repository travels to a host once, then by what it lacks: a worker answers that it lacks a commit, with the
+    tips it has, and gets a thin pack. An order is safe to repeat, so a lost worker's orders are given to another by
+    Dask itself.
+
+    Args:
+        client: A client of the cluster (``asynchronous=False``).
+        repository: Whose commits are sent; it is only read.
+        patience: Seconds to wait for a worker when all that can carry out an order have gone.
+
+    Raises:
+        ExecutorError: The cluster has no worker, or one with another arboretum.
+    """
+
+    client: Any  # a `distributed.Client`, whose methods are not annotated
+    repository: Repository
+    patience: float = 60.0
+    sent_bytes: int = field(default=0, init=False)
+    _id: str = field(init=False)
+    _board: Switchboard = field(init=False, repr=False)
+    _unfit: set[str] = field(factory=set, init=False, repr=False)
+    _sending: dict[str, asyncio.Lock] = field(factory=dict, init=False, repr=False)
+    _workers: dict[str, Any] = field(factory=dict, init=False, repr=False)
+    _asked: float = field(default=0.0, init=False)
+    _threads: ThreadPoolExecutor = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        digest = hashlib.sha256(os.fsencode(os.path.realpath(self.repository.common_dir))).hexdigest()
+        self._id = f"{os.uname().nodename}-{digest[:16]}"
+        self._ask_who()
+        self._threads = ThreadPoolExecutor(max_workers=max(8, self.threads + 4), thread_name_prefix="dask-order")
+        self._check_versions()
+        self._board = switchboard(self.client)
+
+    # --- who is there -----------------------------------------------------------------------------------------
+
+    @property
+    def threads(self) -> int:
+        """How many orders the workers can carry out at once, as many as there were a moment ago."""
+        self._refresh()
+        return sum(int(info["nthreads"]) for info in self._workers.values())
+
+    def _refresh(self) -> None:
+        """Ask the scheduler who is there, if the last answer is old; the new one comes later."""
+        if time.monotonic() - self._asked > _NEWS_SECONDS:
+            self._asked = time.monotonic()
+            with contextlib.suppress(RuntimeError):  # closed
+                self._threads.submit(self._ask_who)
+
+    def _ask_who(self) -> None:
+        self._asked = time.monotonic()
+        try:
+            info = self.client.scheduler_info(n_workers=-1)
+        except TypeError:  # a Dask that has no such argument tells of all workers
+            info = self.client.scheduler_info()
+        self._workers = info.get("workers", {})  # nothing is known once the scheduler is gone
+
+    def _able(self, needs: Needs) -> list[str]:
+        """The addresses of the workers that can carry out an order with `needs`."""
+        return [
+            address
+            for address, info in self._workers.items()
+            if address not in self._unfit and needs.met_by(info.get("resources") or {})
+        ]
+
+    def check_needs(self, needs: Needs) -> None:
+        """Check that there is a worker for an order.
+
+        Raises:
+            ExecutorError: No worker has what it needs.
+        """
+        if self._able(needs):
+            return
+        self._ask_who()
+        if self._able(needs):
+            return
+        if self._unfit and self._unfit >= self._workers.keys():
+            raise ExecutorError("no worker is fit to carry out trials", hint="look at their disks")
+        if not self._workers:
+            raise ExecutorError("the cluster has no worker", hint="start one: arboretum worker --scheduler ADDRESS")
+        there = {
+            name: amount for info in self._workers.values() for name, amount in (info.get("resources") or {}).items()
+        }
+        raise ExecutorError(
+            f"no worker has {needs}; of the {len(self._workers)} workers there are, some have: "
+            + (", ".join(f"{name}={amount:g}" for name, amount in sorted(there.items())) or "no resources"),
+            hint="start one that has: arboretum worker --scheduler ADDRESS --label NAME --memory SIZE",
+        )
+
+    def _check_versions(self) -> None:
+        try:
+            found = self.client.run(remote.describe, on_error="return")
+        except Exception as error:
+            raise ExecutorError(f"the cluster does not answer: {error}", hint="is its scheduler running?") from error
+        if not found:
+            raise ExecutorError("the cluster has no worker", hint="start one: arboretum worker --scheduler ADDRESS")
+        for address, answer in found.items():
+            if isinstance(answer, BaseException):
+                raise ExecutorError(
+                    f"the worker {address} cannot run arboretum: {answer}",
+                    hint=f"install arboretum {arboretum.__version__} in its environment",
+                ) from answer
+            if answer["version"] != arboretum.__version__:
+                raise _other_version(address, answer["version"])
+
+    # --- orders -----------------------------------------------------------------------------------------------
+
+    def order(self, request: Any, includes: Mapping[str, bytes]) -> Order:
+        """An order for `request`."""
+        return Order(
+            key=_new_key(),
+            topic=self._board.topic,
+            repository=self._id,
+            sha256=self.repository.backend.sha256,
+            version=arboretum.__version__,
+            request=request,
+            includes=includes,
+        )
+
+    async def deliver(
+        self, function: Callable[[Order], Answer], order: Order, needs: Needs, listener: Listener
+    ) -> Answer:
+        """Send an order, and send what its worker lacks, until one has carried it out.
+
+        When the awaiting task is cancelled, everything of the order is stopped first.
+
+        Args:
+            function: What is called on the worker (in `arboretum.distributed.worker`).
+            order: The order.
+            needs: What the worker must have.
+            listener: Who is told of start and output.
+
+        Raises:
+            ExecutorError: No worker can carry it out, or the cluster is lost.
+        """
+        host: str | None = None
+        problem = f"the commit {order.request.commit.short} did not arrive on any worker"
+        for _ in range(_MOST_SENDINGS):
+            order = evolve(order, key=_new_key())
+            self._board.listeners[order.key] = listener
+            try:
+                answer = self._checked(await self._submit(function, order, needs, host))
+                if not answer.lacks:
+                    await listener.last_line()
+                    return answer
+                host = answer.host
+                await self._send_pack(order, answer)
+            except _UnfitWorkerError as error:  # its disk is full, its folder cannot be written: another one may do
+                _log.warning("%s", error)
+                host, problem = None, error.message
+            finally:
+                self._board.listeners.pop(order.key, None)
+        raise ExecutorError(problem, hint="look at the disks of the workers")
+
+    async def _send_pack(self, order: Order, lacking: Answer) -> None:
+        """Send to the host of `lacking` what it lacks, once for all orders that find it lacking."""
+        async with self._sending.setdefault(lacking.place, asyncio.Lock()):
+            now = await self._look(lacking.host, order)
+            if now is None or not now.lacks:
+                return
+            tips = await self.in_thread(lambda: self._worth_sending(order.request.commit))
+            pack = await self.in_thread(functools.partial(make_pack, self.repository, tips, now.tips))
+            self.sent_bytes += len(pack)
+            await self._look(lacking.host, evolve(order, pack=pack, tips=tips))
+
+    def _worth_sending(self, commit: Oid) -> tuple[Oid, ...]:
+        """The commit, or HEAD when it holds the commit: the other trials' commits are mostly below it, too."""
+        try:
+            head = self.repository.resolve("HEAD")
+            return (head,) if self.repository.is_ancestor(commit, head) else (commit,)
+        except GitOperationError:  # no commit on the branch, or none of that id anywhere
+            return (commit,)
+
+    async def _look(self, host: str, order: Order) -> Answer | None:
+        """What the worker `host` has; None when it is gone."""
+        try:
+            found = await self.in_thread(lambda: self.client.run(remote.look, order, workers=[host]))
+        except Exception as error:
+            _log.warning("the worker %s does not answer: %s", host, error)
+            return None
+        return self._checked(found[host]) if host in found else None
+
+    def _checked(self, answer: Answer) -> Answer:
+        if answer.version != arboretum.__version__ or answer.error == "version":
+            raise _other_version(answer.host, answer.version)
+        if answer.stopped:
+            raise ExecutorError(f"the trial was stopped on {answer.host}", hint="was the worker shut down?")
+        if answer.error:
+            self._unfit.add(answer.host)
+            raise _UnfitWorkerError(f"the trial could not be carried out: {answer.error}")
+        return answer
+
+    async def _submit(
+        self, function: Callable[[Order], Answer], order: Order, needs: Needs, host: str | None
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
+        if not self._able(needs):
+            await self.in_thread(lambda: self.check_needs(needs))
+        options: dict[str, Any] = {"key": order.key, "pure": False, "retries": _RETRIES}
+        if needs.resources:
+            options["resources"] = needs.resources
+        if host is not None:
+            options |= {"workers": [host], "allow_other_workers": True}
+        elif self._unfit:
+            options["workers"] = self._able(needs)
+        self._check_connection()
+        future: Any = await self.in_thread(lambda: self.client.submit(function, order, **options))
+        done = asyncio.Event()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
+        try:
+            await self._wait(done, needs)
+            return await self.in_thread(lambda: _result(future))
+        except BaseException:
+            await self._uninterrupted(lambda: self._stop(order, future))
+            raise
+        finally:
+            future.release()
+
+    def _check_connection(self) -> None:
+        if self.client.status not in {"running", "newly-created"}:
+            raise ExecutorError("the connection to the cluster is lost", hint="is its scheduler running?")
+
+    async def _wait(self, done: asyncio.Event, needs: Needs) -> None:
+        """Wait for `done`, but not for ever when nobody is there any more to bring it about."""
+        alone_since: float | None = None
+        while not done.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), _LOOK_SECONDS)
+            self._refresh()
+            if self._able(needs) or done.is_set():
+                alone_since = None
+            elif alone_since is None:
+                alone_since = time.monotonic()
+            elif time.monotonic() - alone_since > self.patience:
+                raise ExecutorError(
+                    f"there was no worker that has {needs} for {self.patience:g} s", hint="start one and --resume"
+                )
+
+    def _stop(self, order: Order, future: Any) -> None:
+        """Stop an order wherever it is, and wait until nothing of it is left there."""
+        if self.client.status != "running":
+            return  # a cluster that is gone runs nothing of ours any more: its workers see to that
+        deadline = time.monotonic() + order.request.grace + _STOP_SECONDS
+        with contextlib.suppress(Exception):
+            while any(self.client.run(remote.stop, order.key).values()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        with contextlib.suppress(Exception):
+            future.cancel(force=True)
+
+    # --- threads and the end ----------------------------------------------------------------------------------
+
+    async def in_thread(self, function: Callable[[], _T]) -> _T:
+        """The result of a function that blocks."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    async def _uninterrupted(self, function: Callable[[], _T]) -> _T:
+        """Run `function` to its end although this task is being cancelled."""
+        work = asyncio.ensure_future(self.in_thread(function))
+        while not work.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
+        return work.result()
+
+    def close(self) -> None:
+        """Give back what is held here; nothing may be on its way any more."""
+        self._threads.shutdown(wait=True)
+
+
+def _new_key() -> str:
+    return f"arboretum-{uuid.uuid4().hex}"  # Dask takes what is before the last dash for the kind of the task
+
+
+def _result(future: Any) -> Answer:
+    try:
+        answer: Answer = future.result()
+    except BaseException as error:
+        raise ExecutorError(
+            f"the cluster lost the trial: {type(error).__name__}: {error}", hint="look at the logs of its workers"
+        ) from error
+    return answer
+
+
+def _other_version(address: str, version: str) -> ExecutorError:
+    return ExecutorError(
+        f"the worker {address} has arboretum {version}, and this is {arboretum.__version__}",
+        hint="install the same version on both sides",
+    )
+
+
+def read_includes(repository: Repository, paths: Iterable[str]) -> dict[str, bytes]:
+    """The content of the files (and of all files in the folders) `paths` of the user's worktree, by path."""
+    files: dict[str, bytes] = {}
+    root = repository.path
+    for included in () if repository.is_bare else paths:
+        top = os.path.join(root, included)
+        inside = [os.path.join(f, n) for f, _, names in os.walk(top) for n in names] if os.path.isdir(top) else [top]
+        for path in inside:
+            if os.path.isfile(path):
+                with open(path, "rb") as file:
+                    files[os.path.relpath(path, root)] = file.read()
+    return files
