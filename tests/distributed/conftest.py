@@ -29,9 +29,12 @@ class Cluster:
     address: str = ""
 
     def start_scheduler(self) -> None:
+        """Start the scheduler; one that comes after another listens at the same address."""
         file = self.folder / "scheduler.json"
+        file.unlink(missing_ok=True)
+        port = self.address.rpartition(":")[2] or "0"
         self.scheduler = self._start(
-            ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+            ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard",
              "--no-show", "--scheduler-file", str(file)], "scheduler",
         )  # fmt: skip
         deadline = time.monotonic() + 60
@@ -52,13 +55,22 @@ class Cluster:
 
     def _start(self, arguments: list[str], name: str, **env: str) -> subprocess.Popen[bytes]:
         home = self.folder / name
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         own = {"HOME": str(home), "ARBORETUM_CACHE_DIR": str(home / "cache"), "TMPDIR": str(home)}
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-W", "ignore", *arguments], env=os.environ | own | env, cwd=home,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+
+    def restart(self) -> None:
+        """Kill the scheduler with -9, start it again at the same address, and a worker in the place of each."""
+        assert self.scheduler is not None
+        kill_group(self.scheduler)
+        self.start_scheduler()
+        for worker in self.workers[:]:
+            kill_group(worker)
+            self.start_worker()
 
     def stop(self) -> None:
         for process in [*self.workers, *([self.scheduler] if self.scheduler else [])]:

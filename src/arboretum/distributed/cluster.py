@@ -21,7 +21,7 @@ from arboretum.distributed import worker as remote
 from arboretum.distributed.listeners import Listener, Switchboard, switchboard
 from arboretum.distributed.mirror import make_pack
 from arboretum.distributed.orders import Answer, Needs, Order
-from arboretum.errors import ExecutorError, GitOperationError
+from arboretum.errors import EngineError, ExecutorError, GitOperationError
 from arboretum.repository import Repository
 from arboretum.values import Oid
 
@@ -33,13 +33,15 @@ _STOP_SECONDS: Final = 15.0
 _NEWS_SECONDS: Final = 1.0
 #: Seconds between two looks whether a worker is still there that can carry out what waits.
 _LOOK_SECONDS: Final = 5.0
+#: Seconds between two looks for a scheduler or a worker that is to come.
+_PAUSE_SECONDS: Final = 0.2
 #: How often a lost worker's order is given to another one.
 _RETRIES: Final = 3
 #: How often one order is sent to workers that lack its commit, or turn out not to be fit.
 _MOST_SENDINGS: Final = 4
 
 
-class _UnfitWorkerError(ExecutorError):
+class _UnfitWorkerError(EngineError):
     """A worker cannot carry out orders; others may."""
 
 
@@ -66,6 +68,7 @@ class Cluster:
     sent_bytes: int = field(default=0, init=False)
     _id: str = field(init=False)
     _board: Switchboard = field(init=False, repr=False)
+    _met: set[Needs] = field(factory=set, init=False, repr=False)
     _unfit: set[str] = field(factory=set, init=False, repr=False)
     _sending: dict[str, asyncio.Lock] = field(factory=dict, init=False, repr=False)
     _workers: dict[str, Any] = field(factory=dict, init=False, repr=False)
@@ -111,27 +114,32 @@ class Cluster:
             if address not in self._unfit and needs.met_by(info.get("resources") or {})
         ]
 
-    def check_needs(self, needs: Needs) -> None:
-        """Check that there is a worker for an order.
+    async def _somebody(self, needs: Needs) -> None:
+        """Wait until there is a worker for an order; not at all for one of a kind that was never there.
 
         Raises:
             ExecutorError: No worker has what it needs.
         """
-        if self._able(needs):
-            return
-        self._ask_who()
-        if self._able(needs):
-            return
-        if self._unfit and self._unfit >= self._workers.keys():
-            raise ExecutorError("no worker is fit to carry out trials", hint="look at their disks")
+        deadline = time.monotonic() + self.patience
+        while not self._able(needs):
+            await self._connected()
+            await self.in_thread(self._ask_who)
+            is_vain = bool(self._workers) and (needs not in self._met or self._unfit >= self._workers.keys())
+            if not self._able(needs) and (is_vain or time.monotonic() > deadline):
+                raise self._nobody(needs)
+            await asyncio.sleep(0 if self._able(needs) else _PAUSE_SECONDS)
+        self._met.add(needs)
+
+    def _nobody(self, needs: Needs) -> ExecutorError:
+        """The error for an order that no worker can carry out."""
         if not self._workers:
-            raise ExecutorError("the cluster has no worker", hint="start one: arboretum worker --scheduler ADDRESS")
-        there = {
-            name: amount for info in self._workers.values() for name, amount in (info.get("resources") or {}).items()
-        }
-        raise ExecutorError(
-            f"no worker has {needs}; of the {len(self._workers)} workers there are, some have: "
-            + (", ".join(f"{name}={amount:g}" for name, amount in sorted(there.items())) or "no resources"),
+            return ExecutorError("the cluster has no worker", hint="start one: arboretum worker --scheduler ADDRESS")
+        if self._unfit >= self._workers.keys():
+            return ExecutorError("no worker is fit to carry out trials", hint="look at their disks")
+        resources = [info.get("resources") or {} for info in self._workers.values()]
+        there = sorted({f"{name}={amount:g}" for each in resources for name, amount in each.items()})
+        return ExecutorError(
+            f"no worker has {needs}; there are {len(resources)} workers, with {', '.join(there) or 'no resources'}",
             hint="start one that has: arboretum worker --scheduler ADDRESS --label NAME --memory SIZE",
         )
 
@@ -179,6 +187,7 @@ class Cluster:
             listener: Who is told of start and output.
 
         Raises:
+            EngineError: It did not come to an end; it may be tried again.
             ExecutorError: No worker can carry it out, or the cluster is lost.
         """
         host: str | None = None
@@ -198,7 +207,7 @@ class Cluster:
                 host, problem = None, error.message
             finally:
                 self._board.listeners.pop(order.key, None)
-        raise ExecutorError(problem, hint="look at the disks of the workers")
+        raise EngineError(problem, hint="look at the disks of the workers")
 
     async def _send_pack(self, order: Order, lacking: Answer) -> None:
         """Send to the host of `lacking` what it lacks, once for all orders that find it lacking."""
@@ -232,7 +241,7 @@ class Cluster:
         if answer.version != arboretum.__version__ or answer.error == "version":
             raise _other_version(answer.host, answer.version)
         if answer.stopped:
-            raise ExecutorError(f"the trial was stopped on {answer.host}", hint="was the worker shut down?")
+            raise EngineError(f"the trial was stopped on {answer.host}", hint="was the worker shut down?")
         if answer.error:
             self._unfit.add(answer.host)
             raise _UnfitWorkerError(f"the trial could not be carried out: {answer.error}")
@@ -242,8 +251,8 @@ class Cluster:
         self, function: Callable[[Order], Answer], order: Order, needs: Needs, host: str | None
     ) -> Answer:
         loop = asyncio.get_running_loop()
-        if not self._able(needs):
-            await self.in_thread(lambda: self.check_needs(needs))
+        await self._connected()
+        await self._somebody(needs)
         options: dict[str, Any] = {"key": order.key, "pure": False, "retries": _RETRIES}
         if needs.resources:
             options["resources"] = needs.resources
@@ -251,7 +260,6 @@ class Cluster:
             options |= {"workers": [host], "allow_other_workers": True}
         elif self._unfit:
             options["workers"] = self._able(needs)
-        self._check_connection()
         future: Any = await self.in_thread(lambda: self.client.submit(function, order, **options))
         done = asyncio.Event()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
@@ -264,25 +272,33 @@ class Cluster:
         finally:
             future.release()
 
-    def _check_connection(self) -> None:
+    async def _connected(self) -> None:
+        """Wait while the client looks for its scheduler, which may be starting again; it gives up by itself.
+
+        Raises:
+            ExecutorError: It has given up.
+        """
+        while self.client.status == "connecting":
+            await asyncio.sleep(_PAUSE_SECONDS)
+            self._board.is_connected = False
         if self.client.status not in {"running", "newly-created"}:
             raise ExecutorError("the connection to the cluster is lost", hint="is its scheduler running?")
+        if not self._board.is_connected:  # the new scheduler knows of nobody who listens
+            self._board.connect(self.client)
 
     async def _wait(self, done: asyncio.Event, needs: Needs) -> None:
         """Wait for `done`, but not for ever when nobody is there any more to bring it about."""
-        alone_since: float | None = None
+        alone_since = None
         while not done.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(done.wait(), _LOOK_SECONDS)
             self._refresh()
-            if self._able(needs) or done.is_set():
+            if self._able(needs):
                 alone_since = None
             elif alone_since is None:
                 alone_since = time.monotonic()
-            elif time.monotonic() - alone_since > self.patience:
-                raise ExecutorError(
-                    f"there was no worker that has {needs} for {self.patience:g} s", hint="start one and --resume"
-                )
+            elif time.monotonic() - alone_since > self.patience and not done.is_set():
+                raise self._nobody(needs)
 
     def _stop(self, order: Order, future: Any) -> None:
         """Stop an order wherever it is, and wait until nothing of it is left there."""
@@ -322,7 +338,7 @@ def _result(future: Any) -> Answer:
     try:
         answer: Answer = future.result()
     except BaseException as error:
-        raise ExecutorError(
+        raise EngineError(
             f"the cluster lost the trial: {type(error).__name__}: {error}", hint="look at the logs of its workers"
         ) from error
     return answer

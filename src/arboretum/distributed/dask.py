@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from attrs import define, evolve, field
 
@@ -19,8 +19,6 @@ from arboretum.engine.model import Trial, TrialRequest
 from arboretum.errors import ExecutorError
 from arboretum.process.model import OutputLine
 from arboretum.repository import Repository
-
-_CONNECT_SECONDS: Final = 20.0
 
 
 @define(eq=False)
@@ -172,7 +170,7 @@ def connect(name: str) -> Iterator[Any]:
             address = name.replace("dask://", "tcp://", 1)
         try:
             client = stack.enter_context(
-                Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]  # nor it
+                Client(address, set_as_default=False)  # type: ignore[no-untyped-call]  # nor it
             )
         except (OSError, TimeoutError) as error:
             raise ExecutorError(f"no scheduler answers at {address}: {error}", hint="check the address") from error

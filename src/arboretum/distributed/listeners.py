@@ -62,6 +62,12 @@ class Switchboard:
 
     topic: str
     listeners: dict[str, Listener] = field(factory=dict)
+    is_connected: bool = False
+
+    def connect(self, client: Any) -> None:
+        """Begin to listen; again, when the scheduler is a new one."""
+        client.subscribe_topic(self.topic, self.told)
+        self.is_connected = True
 
     def told(self, event: tuple[float, Mapping[str, Any]]) -> None:
         """Take an event of the topic; the scheduler tells of things of its own there, too."""
@@ -79,5 +85,5 @@ def switchboard(client: Any) -> Switchboard:
     board = _boards.get(client)
     if board is None:
         board = _boards[client] = Switchboard(str(client.id))
-        client.subscribe_topic(board.topic, board.told)
+        board.connect(client)
     return board

@@ -19,7 +19,7 @@ from arboretum.engine.result import RunStatus
 from arboretum.engine.search import Strategy, TrialKey
 from arboretum.engine.variants import Variant, trial_request
 from arboretum.engine.verdict import AUTO_TIMEOUT_CONTROL, AUTO_TIMEOUT_FLOOR, auto_timeout
-from arboretum.errors import ArboretumError, EngineError
+from arboretum.errors import ArboretumError, EngineError, ExecutorError
 from arboretum.events import Observers
 
 _log = logging.getLogger(__name__)
@@ -110,6 +110,7 @@ class Dispatcher:
 
         Raises:
             EngineError: `MAX_ERRORS` trials in a row could not be carried out.
+            ExecutorError: The executor cannot carry out any trial.
         """
         try:
             while not self._stop.is_set() and self._failure is None:
@@ -118,6 +119,8 @@ class Dispatcher:
                 await self._next_results()
         finally:
             await self._cancel(self._tasks)
+        if isinstance(self._failure, ExecutorError):
+            raise self._failure
         if self._failure is not None:
             raise EngineError(
                 f"{MAX_ERRORS} trials in a row could not be carried out; the last one: {self._failure}",
@@ -192,6 +195,9 @@ class Dispatcher:
             self._finish(task.result())
         elif not isinstance(error, Exception):
             raise error
+        elif isinstance(error, ExecutorError):  # it cannot carry out any: no use to try again
+            self._failure = error
+            self._finish(self._trial(key, Outcome.ERROR, str(error)))
         elif key not in self._retried and isinstance(error, ArboretumError) and not was_unwanted:
             _log.warning("trial %s#%s could not be carried out and is tried again: %s", *key, error)
             self._retried.add(key)
