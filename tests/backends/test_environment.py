@@ -186,7 +186,7 @@ def test_a_fork_shares_nothing(adapter, real):
 
 def test_a_thousand_times_open_and_close_leak_nothing(adapter, real):
     """Descriptors and child processes are given back, however often a repository is opened, used and closed."""
-    cycles = int((1000 if adapter == "pygit2" else 40) * SCALE)
+    cycles = int(1000 * SCALE)
     me = psutil.Process()
 
     def cycle() -> None:

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pygit2
 import pytest
 
 from arboretum import errors
@@ -207,6 +208,8 @@ CASES: dict[Act, type[errors.ArboretumError]] = {
     remote_unreachable: errors.RemoteError,
     bad_key: errors.ConfigKeyError,
 }
+#: What git, or libgit2, finds out itself: git's words are in the message, the library's exception is the cause.
+FOUND_BELOW = {ref_locked, index_locked, ref_is_a_folder, remote_unreachable}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -225,6 +228,10 @@ def test_a_misuse_has_its_error_and_changes_nothing(adapter, case, real, tmp_pat
         act()
     assert type(caught.value) is CASES[case]
     assert isinstance(caught.value, errors.GitOperationError)
+    assert caught.value.__cause__ is caught.value.__context__, "what it was raised over is its cause, and no other"
+    if case in FOUND_BELOW:
+        said_by_git = caught.value.message.startswith("git ")
+        assert said_by_git if adapter != "pygit2" else isinstance(caught.value.__cause__, (OSError, pygit2.GitError))
     assert sorted(tmp_path.iterdir()) == folders
     for lock in locks:
         lock.unlink()

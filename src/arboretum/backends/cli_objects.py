@@ -81,7 +81,7 @@ class CliObjects(CliSession):
             branch = parsing.text_of(head.stdout).strip()
             if head.code == 0 and branch and self._loose_tip(RefName(branch)) is None:
                 return UnbornHeadError(
-                    f"{revision!r}: the branch {RefName(branch).short!r} has no commit yet",
+                    f"'{revision}': the branch {RefName(branch).short!r} has no commit yet",
                     operation="resolve",
                     hint="make a first commit",
                 )
@@ -92,7 +92,7 @@ class CliObjects(CliSession):
         text = named.stdout.decode().strip()
         if named.code == 0 and text and self.objects.find(text) is None:
             return ObjectMissingError(
-                f"{revision!r} names {text}, which is not in the repository",
+                f"'{revision}' names {text}, which is not in the repository",
                 operation="resolve",
                 hint="fetch it, or run git fsck",
             )

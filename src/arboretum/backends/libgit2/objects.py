@@ -93,7 +93,7 @@ class Objects(Session):
         repository = self.handles.at(worktree)
         if _INDEX_SYNTAX.match(revision):
             raise UnsupportedOperationError(
-                f"libgit2 does not read {revision!r}: a path of the index",
+                f"libgit2 does not read '{revision}': a path of the index",
                 hint='name a commit, or open the repository with backend="cli"',
             )
         try:
@@ -109,7 +109,7 @@ class Objects(Session):
             )
         named = self._named_object(repository, revision)
         if named is not None and named not in repository:
-            return ObjectMissingError(f"{revision!r} names the object {named}, which is not in the repository")
+            return ObjectMissingError(f"'{revision}' names the object {named}, which is not in the repository")
         translated = translate(error, "resolve", subject=revision, otherwise=RevisionNotFoundError)
         if isinstance(translated, RevisionNotFoundError):
             return RevisionNotFoundError(f"'{revision}' names no commit")
