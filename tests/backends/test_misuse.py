@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pygit2
 import pytest
 
 from arboretum import errors
@@ -231,7 +230,8 @@ def test_a_misuse_has_its_error_and_changes_nothing(adapter, case, real, tmp_pat
     assert caught.value.__cause__ is caught.value.__context__, "what it was raised over is its cause, and no other"
     if case in FOUND_BELOW:
         said_by_git = caught.value.message.startswith("git ")
-        assert said_by_git if adapter != "pygit2" else isinstance(caught.value.__cause__, (OSError, pygit2.GitError))
+        raised_by_libgit2 = type(caught.value.__cause__).__name__ in {"GitError", "OSError"}
+        assert raised_by_libgit2 if adapter == "pygit2" else said_by_git
     assert sorted(tmp_path.iterdir()) == folders
     for lock in locks:
         lock.unlink()
