@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from attrs import define, frozen
 
 from arboretum.backends.base import ANY
-from arboretum.engine.leases import LEASE_VARIABLE
 from arboretum.engine.model import CommandSpec
 from arboretum.engine.pool import Lease
 from arboretum.engine.threads import Threads
@@ -20,9 +19,10 @@ from arboretum.errors import ConflictError, GitOperationError, NothingToCommitEr
 from arboretum.orchestration.board import branch_of
 from arboretum.orchestration.events import TaskOutput
 from arboretum.orchestration.merge import work_message
+from arboretum.orchestration.sites import LocalSite, Site, Work
 from arboretum.orchestration.states import TaskState
-from arboretum.orchestration.tasks import Task, TaskPlan, fill
-from arboretum.process.model import CommandRequest, CommandResult, OutputLine, StreamName
+from arboretum.orchestration.tasks import Task, TaskPlan
+from arboretum.process.model import CommandResult, OutputLine, StreamName
 from arboretum.values import Oid, RefName
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Attempt:
         start: The commit that the work starts from.
         run: The id of the run.
         repository: The repository.
+        site: Where the command runs.
         threads: What blocks goes there.
         output_dir: The folder for the whole output.
         tell: Told of each line of output, from another thread.
@@ -72,6 +73,7 @@ class Attempt:
     start: Oid
     run: str
     repository: Repository
+    site: Site
     threads: Threads
     output_dir: str
     tell: Callable[[RunEvent], None]
@@ -83,8 +85,8 @@ class Attempt:
             PoolError: Something else than the task failed.
         """
         begun = time.monotonic()
-        command = fill(self.task.command, self._values())
-        result = await self._run(command, self.task.timeout, self.output_dir)
+        work = self._work(self.task.command, self.task.timeout)
+        result = await self.site.run(work, self.lease, output_dir=self.output_dir, on_line=self._listener())
         if not result.success:
             return self._failed("its command", result, begun)
         try:
@@ -96,7 +98,8 @@ class Attempt:
             )  # fmt: skip
         outside = self.task.allowed.outside(changed)
         if not outside and changed and self.task.verify is not None:
-            checked = await self._run(fill(self.task.verify, self._values()), self.plan.verify_timeout, None)
+            work = self._work(self.task.verify, self.plan.verify_timeout)
+            checked = await LocalSite(self.repository.runner).run(work, self.lease, on_line=self._listener())
             if not checked.success:
                 return self._failed("its verify command", checked, begun, commit=commit, changed=changed)
         return self._ended(result, begun, commit, changed, outside)
@@ -169,17 +172,20 @@ class Attempt:
 
     # --- the command ---
 
-    async def _run(self, command: CommandSpec, timeout: float | None, output_dir: str | None) -> CommandResult:
-        request = CommandRequest(
-            argv=command.argv,
-            shell=command.shell,
-            cwd=self.lease.path,
-            env=self._environment(),
+    def _work(self, command: CommandSpec, timeout: float | None) -> Work:
+        return Work(
+            run=self.run,
+            task=self.task.id,
+            attempt=self.number,
+            commit=self.start,
+            branch=branch_of(self.run, self.task.id),
+            command=command,
+            values=self._values(),
+            env=self.task.env,
             timeout=timeout,
             grace=self.plan.grace,
-            output_dir=output_dir,
+            memory=self.task.memory,
         )
-        return await self.repository.runner.run_async(request, on_line=self._listener())
 
     def _listener(self) -> OutputLine:
         def listen(stream: StreamName, line: str) -> None:
@@ -187,24 +193,12 @@ class Attempt:
 
         return listen
 
-    def _environment(self) -> Mapping[str, str | None]:
-        return {
-            "PWD": self.lease.path,
-            **self.task.env,
-            "ARBORETUM_RUN": self.run,
-            "ARBORETUM_TASK": self.task.id,
-            "ARBORETUM_ATTEMPT": str(self.number),
-            "ARBORETUM_SLOT": self.lease.slot.name,
-            LEASE_VARIABLE: self.lease.id,
-        }
-
     def _values(self) -> Mapping[str, str]:
         task = self.task
         return {
             "id": task.id,
             "prompt": task.prompt or task.description,
             "description": task.description,
-            "worktree": self.lease.path,
             "branch": branch_of(self.run, task.id),
             "base": self.start,
             "scope": ", ".join(task.allowed.texts),

@@ -31,6 +31,7 @@ from arboretum.orchestration.integrator import Integrator
 from arboretum.orchestration.merge import Integration
 from arboretum.orchestration.scheduling import Limits, Workload, check_fits, choose
 from arboretum.orchestration.scopes import Scope
+from arboretum.orchestration.sites import LocalSite, Site
 from arboretum.orchestration.splitter import find_conflicts, workload_of
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.task_file import INTEGRATION
@@ -70,11 +71,13 @@ class Orchestrator:
         repository: The repository; its checked-out branches are never moved but `into`.
         board: The state of the run.
         limits: What may be used at once.
+        site: Where the commands of the tasks run; None for here.
     """
 
     repository: Repository
     board: Board
     limits: Limits
+    site: Site | None = field(default=None, kw_only=True)
     _journal: Journal
     _observers: Observers
     _stopping: bool = field(default=False, init=False)
@@ -94,6 +97,7 @@ class Orchestrator:
         into: str | None = None,
         observers: Iterable[Observer] = (),
         run: str | None = None,
+        site: Site | None = None,
     ) -> Orchestrator:
         """Begin a new run: its journal, and its integration branch at the plan's base.
 
@@ -104,6 +108,7 @@ class Orchestrator:
             into: The branch to move to the result at the end; None moves none.
             observers: Told of every event.
             run: The id of the run; None for a new one.
+            site: Where the commands of the tasks run; None for here.
 
         Raises:
             RevisionNotFoundError: The base is no commit.
@@ -127,7 +132,7 @@ class Orchestrator:
             plan=plan_record(plan),
         )
         journal = Journal.open(runs_folder(repository), run)
-        made = cls(repository, Board.begun(event), limits, journal, Observers.of(observers))
+        made = cls(repository, Board.begun(event), limits, journal, Observers.of(observers), site=site)
         try:
             journal.write(event)
             made._observers(event)
@@ -146,6 +151,7 @@ class Orchestrator:
         *,
         retry: Iterable[str] = (),
         observers: Iterable[Observer] = (),
+        site: Site | None = None,
     ) -> Orchestrator:
         """Go on with a run that was interrupted, killed, or whose scopes were amended.
 
@@ -156,6 +162,7 @@ class Orchestrator:
             retry: Tasks that did not make it and are to be taken up again: with what a person has committed on
                 their branches since, else by running them anew.
             observers: Told of every event.
+            site: Where the commands of the tasks run; None for here.
 
         Raises:
             UsageError: There is no such run, or a task of `retry` is none that did not make it.
@@ -168,7 +175,7 @@ class Orchestrator:
             retry = tuple(retry)
             for name in retry:
                 check_may_be_taken_up(repository, board, name)
-            made = cls(repository, board, limits, journal, Observers.of(observers))
+            made = cls(repository, board, limits, journal, Observers.of(observers), site=site)
             made._tell(
                 events.OrchestrationStarted(
                     run=run,
@@ -267,8 +274,10 @@ class Orchestrator:
         integration = Integration(self.repository.backend, self.board.run, self.board.base)
         verifier = Verifier(self.board.plan, self.repository, integration, workspaces, threads, self._tell)
         integrator = Integrator(self.board, integration, verifier, workspaces, threads, self._tell)
+        site = self.site or LocalSite(self.repository.runner)
+        runs_dir = runs_folder(self.repository)
         runner = TaskRunner(
-            self.repository, self.board, workspaces, threads, runs_folder(self.repository), self._tell, self._observers
+            self.repository, site, self.board, workspaces, threads, runs_dir, self._tell, self._observers
         )
         while not self._stopping:
             self._block()

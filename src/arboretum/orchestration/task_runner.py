@@ -15,6 +15,7 @@ from arboretum.engine.threads import Threads
 from arboretum.orchestration.attempt import Attempt, AttemptResult
 from arboretum.orchestration.board import Board
 from arboretum.orchestration.events import AttemptFailed, TaskEnded, TaskStarted
+from arboretum.orchestration.sites import Site
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import Task
 from arboretum.orchestration.workspaces import Workspaces
@@ -32,6 +33,7 @@ class TaskRunner:
 
     Args:
         repository: The repository.
+        site: Where the commands run.
         board: The state of the run; only read.
         workspaces: Where slots come from and go to.
         threads: What blocks goes there.
@@ -41,6 +43,7 @@ class TaskRunner:
     """
 
     repository: Repository
+    site: Site
     board: Board
     workspaces: Workspaces
     threads: Threads
@@ -114,6 +117,7 @@ class TaskRunner:
             start=start,
             run=self.board.run,
             repository=self.repository,
+            site=self.site,
             threads=self.threads,
             output_dir=folder,
             tell=self.show,
