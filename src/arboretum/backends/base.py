@@ -202,6 +202,9 @@ class WorkingTree(Protocol):
     def stage(self, worktree: str, paths: Sequence[str]) -> None:
         """Take the files at `paths` (literal, not patterns; folders with all below) as they are, deletions too."""
 
+    def staged_tree(self, worktree: str) -> Oid:
+        """Store the tree that the index stands for, and nothing else. Raises ConflictError (unmerged)."""
+
     def commit(
         self,
         worktree: str,

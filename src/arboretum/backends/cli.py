@@ -62,10 +62,6 @@ class CliBackend(CliTrees):
         version = git_version(self.command.process)
         return _ALWAYS | ({Capability.RELATIVE_WORKTREES} if version >= RELATIVE_SINCE else set())
 
-    def close(self) -> None:
-        """See `GitBackend`."""
-        self.objects.close()
-
     # Coming into being -----------------------------------------------------------------------
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Final
 
 from arboretum.backends import parsing
 from arboretum.backends.cli_session import CliSession
+from arboretum.backends.tree_merge import Entries, merge_disjoint, parse_tree
 from arboretum.errors import (
     GitOperationError,
     GitPermissionError,
@@ -41,6 +42,10 @@ _FAILED_PATH: Final = re.compile(r"error: patch failed: (.+?):\d+(?= error: |\Z)
 _FULL_ID: Final = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _HEAD_OR_BEFORE: Final = re.compile(r"HEAD(?:[~^][0-9]*)*\Z")
 _TIPS_ON_THE_LINE: Final = 1000
+_WRITE_COMMITS: Final = ("hash-object", "-t", "commit", "-w", "--literally", "--no-filters", "--stdin-paths")
+_DIFF_TREES: Final = (
+    "diff-tree", "-r", "-z", "--raw", "--no-ext-diff", "--no-textconv", "--ignore-submodules=none",
+)  # fmt: skip
 _NOBODY: Final = b"arboretum <> 0 +0000"
 
 
@@ -159,6 +164,14 @@ class CliObjects(CliSession):
         return self._hash("blob", data)
 
     def _hash(self, kind: str, data: bytes) -> Oid:
+        if kind == "commit":
+            with tempfile.NamedTemporaryFile(prefix="arboretum-") as file:
+                file.write(data)
+                file.flush()
+                path = os.fsencode(file.name) + b"\n"
+                answer = self.servers(*_WRITE_COMMITS).ask_lines(path, 1)
+            if answer is not None:
+                return Oid(answer[0].decode())
         done = self.command.output(
             "hash-object", "-t", kind, "-w", "--stdin", "--literally", operation=f"write_{kind}", stdin=data
         )
@@ -200,11 +213,14 @@ class CliObjects(CliSession):
 
     def diff_trees(self, old: Oid | None, new: Oid, *, renames: bool = True) -> tuple[DiffEntry, ...]:
         """See `ObjectReader`."""
-        follow = "--find-renames" if renames else "--no-renames"
-        done = self.command.output(
-            "diff-tree", "-r", "-z", "--raw", "--no-ext-diff", "--no-textconv", "--ignore-submodules=none", follow,
-            "--end-of-options", self._before(old), new, operation="diff_trees",
-        )  # fmt: skip
+        options = (*_DIFF_TREES, "--find-renames" if renames else "--no-renames")
+        trees = [self.objects.find(f"{treeish}^{{tree}}") for treeish in (self._before(old), new)]
+        if trees[0] is not None and trees[1] is not None:
+            question = f"{trees[0][0]} {trees[1][0]}\n".encode()
+            answer = self.servers(*options, "--stdin").ask_until_echo(question)
+            if answer is not None and answer.startswith(question):  # it says nothing of trees that it cannot read
+                return parsing.parse_raw_diff(answer.removeprefix(question))
+        done = self.command.output(*options, "--end-of-options", self._before(old), new, operation="diff_trees")
         return parsing.parse_raw_diff(done.stdout)
 
     def _before(self, old: Oid | None) -> str:
@@ -221,7 +237,12 @@ class CliObjects(CliSession):
     def merge_trees(self, ours: Oid, theirs: Oid, *, base: Oid | None = None) -> MergeOutcome:
         """See `ObjectReader`."""
         if base is not None:
-            ours, theirs = self._with_base(ours, theirs, base)
+            trees = [self._tree(treeish) for treeish in (base, ours, theirs)]
+            merged = merge_disjoint(*trees, read=self._entries, write=self._write_entries)
+            if merged is not None:
+                return MergeOutcome(merged)
+            if not self._is_merge_base(base, ours, theirs):
+                ours, theirs = self._with_base(ours, theirs, base)
         done = self.command.output(
             "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", "--allow-unrelated-histories",
             "--end-of-options", ours, theirs, operation="merge_trees", accept=(0, 1),
@@ -231,17 +252,47 @@ class CliObjects(CliSession):
             return MergeOutcome(Oid(tree.decode()))
         return MergeOutcome(None, tuple(sorted({parsing.text_of(path) for path in paths if path}, key=os.fsencode)))
 
+    def _is_merge_base(self, base: Oid, ours: Oid, theirs: Oid) -> bool:
+        """Whether git would take `base`, and no other, by itself. Then it names the sides of a conflict as they are."""
+        done = self.command.output("merge-base", "--all", ours, theirs, operation="merge_trees", accept=(0, 1, 128))
+        return done.code == 0 and done.stdout.split() == [base.encode()]
+
     def _with_base(self, ours: Oid, theirs: Oid, base: Oid) -> tuple[Oid, Oid]:
         """Two commits with the same trees and `base` as their only merge base (git 2.40 has an option for it)."""
         root = self._stand_in(base, ())
         return self._stand_in(ours, (root,)), self._stand_in(theirs, (root,))
 
     def _stand_in(self, treeish: Oid, parents: Sequence[Oid]) -> Oid:
-        tree = self.objects.find(f"{treeish}^{{tree}}")
-        if tree is None:
-            raise ObjectMissingError(f"there is no tree in {treeish}", operation="merge_trees")
-        lines = [f"tree {tree[0]}".encode(), *(f"parent {parent}".encode() for parent in parents)]
+        lines = [f"tree {self._tree(treeish)}".encode(), *(f"parent {parent}".encode() for parent in parents)]
         return self._hash("commit", b"\n".join([*lines, b"author " + _NOBODY, b"committer " + _NOBODY, b"", b""]))
+
+    def _tree(self, treeish: Oid) -> Oid:
+        found = self.objects.find(f"{treeish}^{{tree}}")
+        if found is None:
+            raise ObjectMissingError(f"there is no tree in {treeish}", operation="merge_trees")
+        return found[0]
+
+    def _entries(self, tree: Oid) -> Entries:
+        found = self.objects.read(tree)
+        if found is None or found[0] != "tree":
+            raise ObjectMissingError(f"there is no tree {tree}", operation="merge_trees")
+        return parse_tree(found[1], sha256=self.sha256)
+
+    def _write_entries(self, entries: Entries) -> Oid:
+        kinds = {b"40000": b"tree", b"160000": b"commit"}
+        lines = (
+            b"%s %s %s\t%s\0" % (mode, kinds.get(mode, b"blob"), oid.encode(), name)
+            for name, (mode, oid) in entries.items()
+        )
+        question = b"".join(lines) + b"\0"
+        answer = self.servers("mktree", "-z", "--missing", "--batch").ask_lines(question, 1)
+        if answer is None:
+            answer = [
+                self.command.output(
+                    "mktree", "-z", "--missing", "--batch", operation="write_tree", stdin=question
+                ).stdout
+            ]
+        return Oid(answer[0].decode().strip())
 
     def apply_to_tree(self, tree: Oid, patch: bytes) -> Oid:
         """See `ObjectReader`."""

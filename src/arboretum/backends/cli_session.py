@@ -12,6 +12,7 @@ from attrs import define, field
 
 from arboretum.backends.admin_files import AdminFiles, read_link
 from arboretum.backends.git_command import GitCommand
+from arboretum.backends.git_servers import GitServers
 from arboretum.backends.object_server import ObjectServer
 from arboretum.backends.ref_files import RefFiles
 from arboretum.errors import InvalidValueError, WorktreeNotFoundError
@@ -35,6 +36,7 @@ class CliSession:
     sha256: bool
     objects: ObjectServer = field(init=False, repr=False)
     refs: RefFiles = field(init=False, repr=False)
+    _servers: dict[tuple[str, ...], GitServers] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.objects = ObjectServer(self.command)
@@ -81,6 +83,17 @@ class CliSession:
     def _identity(self) -> str:
         done = self.command.output("var", "GIT_COMMITTER_IDENT", operation="add_worktree", accept=(0, 128))
         return os.fsdecode(done.stdout.rpartition(b">")[0] + b">") if done.code == 0 else ""
+
+    def servers(self, *arguments: str, life: float = 60.0) -> GitServers:
+        """The long-lived processes of a command; see `GitServers`."""
+        found = self._servers.get(arguments)
+        return found or self._servers.setdefault(arguments, GitServers(self.command, arguments, life))
+
+    def close(self) -> None:
+        """See `GitBackend`."""
+        self.objects.close()
+        for servers in self._servers.values():
+            servers.close()
 
     def tip(self, name: RefName) -> Oid | None:
         """The object that a ref names, read from git's own files; None when there is no such ref."""

@@ -75,6 +75,10 @@ class CliTrees(CliRefs):
             at=self.place(worktree), stdin=b"".join(os.fsencode(path or ".") + b"\0" for path in paths),
         )  # fmt: skip
 
+    def staged_tree(self, worktree: str) -> Oid:
+        """See `WorkingTree`."""
+        return self._written_tree({}, at=self.place(worktree))
+
     def commit(
         self,
         worktree: str,

@@ -180,6 +180,11 @@ def _trim_reflog(path: str, step: Step) -> None:
             os.truncate(path, 0)
 
 
+def is_half_done(admin: str) -> bool:
+    """Whether a merge, a rebase or the like has begun in the worktree and has not come to its end."""
+    return any(os.path.lexists(os.path.join(admin, name)) for name in _HALF_DONE)
+
+
 def tidy_submodule(git_dir: str, step: Step) -> None:
     """The same for the git directory of a submodule, of which only what is known to be left over is removed."""
     for entry in list(os.scandir(git_dir)):

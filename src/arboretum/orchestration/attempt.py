@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -10,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from attrs import define, frozen
 
-from arboretum.backends.base import ANY
 from arboretum.engine.model import CommandSpec
 from arboretum.engine.pool import Lease
 from arboretum.engine.threads import Threads
 from arboretum.engine.trial import tail_of
-from arboretum.errors import ConflictError, GitOperationError, NothingToCommitError
+from arboretum.errors import GitOperationError
 from arboretum.orchestration.board import branch_of
 from arboretum.orchestration.events import TaskOutput
 from arboretum.orchestration.merge import work_message
 from arboretum.orchestration.sites import LocalSite, Site, Work
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import Task, TaskPlan
+from arboretum.orchestration.work import Committer
 from arboretum.process.model import CommandResult, OutputLine, StreamName
 from arboretum.values import Oid, RefName
 
@@ -61,6 +60,7 @@ class Attempt:
         run: The id of the run.
         repository: The repository.
         site: Where the command runs.
+        committer: Commits what the command has done.
         threads: What blocks goes there.
         output_dir: The folder for the whole output.
         tell: Told of each line of output, from another thread.
@@ -74,6 +74,7 @@ class Attempt:
     run: str
     repository: Repository
     site: Site
+    committer: Committer
     threads: Threads
     output_dir: str
     tell: Callable[[RunEvent], None]
@@ -142,33 +143,10 @@ class Attempt:
             output_tail=tail_of(result),
         )
 
-    # --- git ---
-
     def _commit(self) -> tuple[Oid, tuple[str, ...]]:
-        """Commit what is not committed yet; a program that commits by itself is as welcome.
-
-        Returns:
-            The commit that holds the work, and the paths that differ from the start.
-        """
-        backend, path = self.repository.backend, self.lease.path
-        changes = backend.status(path)
-        unmerged = tuple(entry.path for entry in changes if entry.is_conflict)
-        if unmerged:
-            raise ConflictError(f"it left {', '.join(unmerged)} unmerged", paths=unmerged, operation="commit")
-        if changes:
-            backend.stage(path, (".",))
-            with contextlib.suppress(NothingToCommitError):  # a line end, say, that a filter mends
-                backend.commit(path, work_message(self.task, self.run, self.number))
-        at = backend.head(path)
-        head, branch = at.oid, RefName.branch(branch_of(self.run, self.task.id))
-        if head is None:
-            raise GitOperationError("its worktree stands on a branch without commits", operation="head")
-        if at.branch != branch:  # it went to a branch of its own; ours has to have the work, too
-            backend.update_ref(branch, head, ANY, message=f"work of task {self.task.id}")
-        if head == self.start:
-            return head, ()
-        entries = backend.diff_trees(self.start, head, renames=False)
-        return head, tuple(entry.path for entry in entries)
+        branch = RefName.branch(branch_of(self.run, self.task.id))
+        message = work_message(self.task, self.run, self.number)
+        return self.committer.record(self.lease.path, branch, self.start, message)
 
     # --- the command ---
 

@@ -6,9 +6,7 @@ orchestrator moves the integration branch.
 
 from __future__ import annotations
 
-import functools
 import itertools
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -16,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field, frozen
 
 from arboretum.backends.base import GitBackend
-from arboretum.backends.identity import identity
 from arboretum.orchestration.board import TaskRecord
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import Task
-from arboretum.values import LogQuery, Oid, Signature
+from arboretum.orchestration.work import Committer
+from arboretum.values import LogQuery, Oid
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
@@ -65,16 +63,18 @@ class Integration:
 
     Args:
         backend: The repository.
+        committer: Knows who stands in a commit.
         run: The id of the run.
         base: Where the integration branch began.
     """
 
     backend: GitBackend
+    committer: Committer
     run: str
     base: Oid
     _contents: dict[Oid, tuple[str, ...]] = field(factory=dict, init=False)
     _trees: dict[Oid, Oid] = field(factory=dict, init=False)
-    _people: tuple[Signature, Signature] | None = field(default=None, init=False)
+    _before: dict[Oid, Oid] = field(factory=dict, init=False)
 
     def merge(self, tip: Oid, task: Task, records: Mapping[str, TaskRecord]) -> Oid | Refusal:
         """A commit that has the work of `task` on top of `tip`, or why there is none.
@@ -86,7 +86,8 @@ class Integration:
         if record.start == tip:  # nothing to merge: the tree and the changes are those that were checked after the task
             tree, changed = self.tree_of(record.commit), record.changed
         else:
-            outcome = self.backend.merge_trees(tip, record.commit)
+            base = record.start if self._is_plain(tip, record) else None
+            outcome = self.backend.merge_trees(tip, record.commit, base=base)
             if outcome.tree is None:
                 return self._conflict(tip, task, records, outcome.conflicts)
             tree = outcome.tree
@@ -100,22 +101,29 @@ class Integration:
             )
         return self._commit(tip, record.commit, tree, task)
 
+    def _is_plain(self, tip: Oid, record: TaskRecord) -> bool:
+        """Whether the start of the work is the one merge base for sure.
+
+        The tip is known to come from it, and the work is one commit on it. Where that is told, most merges need no
+        process; where it is not, git finds the merge base by itself.
+        """
+        assert record.commit is not None
+        if record.start is None or self.backend.read_commit(record.commit).parents != (record.start,):
+            return False
+        at: Oid | None = tip
+        while at is not None and at != record.start:
+            at = self._before.get(at)
+        return at == record.start
+
     def _commit(self, tip: Oid, work: Oid, tree: Oid, task: Task) -> Oid:
-        author, committer = self._identities()
+        author, committer = self.committer.identities()
         message = merge_message(task, self.run)
         made = self.backend.write_commit(
             tree=tree, parents=(tip, work), message=message, author=author, committer=committer
         )
-        self._trees[made] = tree
+        self._trees[made], self._before[made] = tree, tip
         self._contents[made] = (*self.tasks_in(tip), task.id)
         return made
-
-    def _identities(self) -> tuple[Signature, Signature]:
-        if self._people is None:  # asked once: each question to the configuration is a process
-            config = functools.cache(self.backend.get_config)
-            self._people = (identity("author", os.environ, config), identity("committer", os.environ, config))
-        author, committer = self._people
-        return Signature.now(author.name, author.email), Signature.now(committer.name, committer.email)
 
     def _conflict(self, tip: Oid, task: Task, records: Mapping[str, TaskRecord], files: tuple[str, ...]) -> Refusal:
         """Name the tasks that changed the conflicting files since this one started."""

@@ -38,6 +38,7 @@ from arboretum.orchestration.task_file import INTEGRATION
 from arboretum.orchestration.task_runner import TaskRunner
 from arboretum.orchestration.tasks import TaskPlan
 from arboretum.orchestration.verification import Verifier
+from arboretum.orchestration.work import Committer
 from arboretum.orchestration.workspaces import Workspaces
 from arboretum.values import RefName
 
@@ -271,13 +272,22 @@ class Orchestrator:
 
     async def _loop(self, workspaces: Workspaces, threads: Threads) -> None:
         workload = self._workload()
-        integration = Integration(self.repository.backend, self.board.run, self.board.base)
+        committer = Committer(self.repository.backend)
+        integration = Integration(self.repository.backend, committer, self.board.run, self.board.base)
         verifier = Verifier(self.board.plan, self.repository, integration, workspaces, threads, self._tell)
         integrator = Integrator(self.board, integration, verifier, workspaces, threads, self._tell)
         site = self.site or LocalSite(self.repository.runner)
         runs_dir = runs_folder(self.repository)
         runner = TaskRunner(
-            self.repository, site, self.board, workspaces, threads, runs_dir, self._tell, self._observers
+            self.repository,
+            site,
+            committer,
+            self.board,
+            workspaces,
+            threads,
+            runs_dir,
+            self._tell,
+            self._observers,
         )
         while not self._stopping:
             self._block()

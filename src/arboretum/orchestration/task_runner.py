@@ -18,6 +18,7 @@ from arboretum.orchestration.events import AttemptFailed, TaskEnded, TaskStarted
 from arboretum.orchestration.sites import Site
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import Task
+from arboretum.orchestration.work import Committer
 from arboretum.orchestration.workspaces import Workspaces
 from arboretum.values import Oid
 
@@ -34,6 +35,7 @@ class TaskRunner:
     Args:
         repository: The repository.
         site: Where the commands run.
+        committer: Commits what tasks have done.
         board: The state of the run; only read.
         workspaces: Where slots come from and go to.
         threads: What blocks goes there.
@@ -44,6 +46,7 @@ class TaskRunner:
 
     repository: Repository
     site: Site
+    committer: Committer
     board: Board
     workspaces: Workspaces
     threads: Threads
@@ -118,6 +121,7 @@ class TaskRunner:
             run=self.board.run,
             repository=self.repository,
             site=self.site,
+            committer=self.committer,
             threads=self.threads,
             output_dir=folder,
             tell=self.show,

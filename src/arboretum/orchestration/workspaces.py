@@ -65,12 +65,12 @@ class Workspaces:
         branch = RefName.branch(branch_of(self.run, task))
         backend = self.repository.backend
         try:
-            backend.update_ref(branch, commit, None, message=f"start of task {task}")
+            backend.update_ref(branch, commit, None)
         except RefExistsError:
             # An earlier attempt has made it. The branch carries the id of this run, and the journal's lock says
             # that nobody else carries that run out.
             self._let_go(branch)
-            backend.update_ref(branch, commit, ANY, message=f"start of task {task} again")
+            backend.update_ref(branch, commit, ANY)
         admin = read_link(lease.path)
         if admin is None or admin_state.uses_reftable(admin):
             backend.checkout(lease.path, branch)

@@ -89,6 +89,14 @@ class Files(Worktrees):
         return repository
 
     @operation
+    def staged_tree(self, worktree: str) -> Oid:
+        """See `WorkingTree`."""
+        repository = self.handles.at(worktree)
+        require_files(repository, "staged_tree")
+        index = fresh_index(repository)
+        refuse_conflicts(index, "staged_tree")
+        return Oid(str(staged_tree(repository, index)))
+
     def commit(
         self,
         worktree: str,

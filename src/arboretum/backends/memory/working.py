@@ -140,6 +140,11 @@ class MemoryWorkingTree(MemoryObjects):
         raise GitOperationError(f"there is no file {path!r} to stage", operation="stage")
 
     @exclusive
+    def staged_tree(self, worktree: str) -> Oid:
+        """See `WorkingTree`."""
+        return self.state.store.put_snapshot(self.state.live(worktree).index)
+
+    @exclusive
     def commit(
         self,
         worktree: str,

@@ -68,6 +68,7 @@ def check_worktrees_that_are_none_are_told(maker: BackendMaker) -> None:
             backend.head,
             backend.status,
             lambda p: backend.stage(p, ["a.txt"]),
+            backend.staged_tree,
             lambda p: backend.commit(p, "x", author=who, committer=who, allow_empty=True),
             lambda p: backend.checkout(p, oid),
             lambda p: backend.reset(p, oid, ResetMode.HARD),

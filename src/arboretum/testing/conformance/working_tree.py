@@ -154,6 +154,23 @@ def check_commits_take_the_index_and_nothing_else(maker: BackendMaker) -> None:
     assert bench.status() == {"a.txt": ".M", "untracked": "??"}
 
 
+@check("staged_tree")
+def check_staged_trees_are_what_a_commit_would_have(maker: BackendMaker) -> None:
+    """The staged tree is that of the next commit; to store it moves nothing and changes no file."""
+    bench = maker.repository({"kept": "1\n", "gone": "1\n"})
+    before = bench.head()
+    assert bench.backend.staged_tree(bench.path) == bench.backend.read_commit(before).tree
+    bench.write({"new/file": "staged\n", "gone": None})
+    bench.backend.stage(bench.path, ["."])
+    bench.write({"new/file": "later\n", "untracked": "x"})
+    status = bench.status()
+    tree = bench.backend.staged_tree(bench.path)
+    assert set(as_files(bench.backend, tree)) == {"kept", "new/file"}
+    assert (bench.status(), bench.head()) == (status, before)
+    oid = bench.backend.commit(bench.path, "x", author=bench.signature(), committer=bench.signature())
+    assert bench.backend.read_commit(oid).tree == tree
+
+
 @check("commit")
 def check_empty_commits_are_refused_unless_asked_for(maker: BackendMaker) -> None:
     """Nothing staged is NothingToCommitError, unless an empty commit is asked for; a message is always needed."""
