@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -24,9 +25,14 @@ def backend(real: RepositoryBuilder) -> Iterator[CliBackend]:
     opened.close()
 
 
-def servers(*words: str) -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if set(words) <= set(child.cmdline())]
+def servers(real: RepositoryBuilder) -> list[psutil.Process]:
+    """The living processes that answer what differs between trees of the repository."""
+    found, words = [], {"diff-tree", "--stdin", f"--git-dir={real.git_dir}"}
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if words <= set(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def ends(real: RepositoryBuilder) -> tuple[Oid, Oid]:
@@ -41,12 +47,12 @@ def test_a_server_that_was_killed_is_replaced(backend: CliBackend, real: Reposit
     """Killed between two questions, it costs nobody an answer."""
     expected = differences(backend, real)
     assert [entry.path for entry in expected] == ["d/c.txt"]
-    (server,) = servers("diff-tree", "--stdin")
+    (server,) = servers(real)
     server.send_signal(signal.SIGKILL)
     server.wait(10)
     assert differences(backend, real) == expected
     assert differences(backend, real) == expected
-    assert len(servers("diff-tree", "--stdin")) == 1
+    assert len(servers(real)) == 1
 
 
 def test_answers_of_threads_never_mix(backend: CliBackend, real: RepositoryBuilder) -> None:
@@ -56,16 +62,16 @@ def test_answers_of_threads_never_mix(backend: CliBackend, real: RepositoryBuild
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda i: backend.diff_trees(*((two, one) if i % 2 else (one, two))), range(200)))
     assert answers == [forth, back] * 100
-    assert len(servers("diff-tree", "--stdin")) <= 9
+    assert len(servers(real)) <= 9
     backend.close()
-    assert servers("diff-tree", "--stdin") == []
+    assert servers(real) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_has_servers_of_its_own(backend: CliBackend, real: RepositoryBuilder) -> None:
     """A forked process gets right answers and leaves its parent's processes alone."""
     expected = differences(backend, real)
-    before = [server.pid for server in servers("diff-tree", "--stdin")]
+    before = [server.pid for server in servers(real)]
     child = os.fork()
     if child == 0:
         right = differences(backend, real) == expected
@@ -74,7 +80,7 @@ def test_a_fork_has_servers_of_its_own(backend: CliBackend, real: RepositoryBuil
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert differences(backend, real) == expected
     if sys.platform == "linux":
-        assert [server.pid for server in servers("diff-tree", "--stdin")] == before
+        assert [server.pid for server in servers(real)] == before
 
 
 def test_what_a_server_cannot_answer_is_told_in_git_s_words(backend: CliBackend, real: RepositoryBuilder) -> None:
