@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
 import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +19,7 @@ from arboretum.errors import EngineError
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from distributed import Client, Future
 from tests.distributed.conftest import Cluster, kill_group
+from tests.distributed.processes import command, during, running, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 #: Says which process it is, and goes on for ever, in a child of its own that has left its session.
@@ -43,34 +39,6 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "pids"
     made.mkdir()
     return made
-
-
-def command(repo: Repository, *arguments: str, **env: str) -> subprocess.Popen[str]:
-    """The command as a person runs it, in a session of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "arboretum", *arguments], cwd=repo.path, text=True, env=os.environ | env,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-
-
-def until(what: Callable[[], bool], text: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"not so after {seconds} s: {text}"
-        time.sleep(0.05)
-
-
-def pids(folder: Path) -> list[int]:
-    return [int(word) for file in folder.glob("*.pid") for word in file.read_text().split()]
-
-
-def running(folder: Path) -> list[int]:
-    found = []
-    for pid in pids(folder):
-        with contextlib.suppress(OSError, IndexError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                found.append(pid)
-    return found
 
 
 def endless_run(repo: Repository, cluster: Cluster, folder: Path, trials: int) -> subprocess.Popen[str]:
@@ -170,18 +138,6 @@ def test_a_run_that_has_lost_its_scheduler_is_resumed(repo: Repository, cluster:
     verdicts = {h["id"]: (h["verdict"], h["reason"]) for h in json.loads(out)["hypotheses"]}
     assert verdicts == {"first": ("supported", "as-predicted"), "second": ("inconclusive", "control-agrees")}, said
     assert sorted(begun.read_text().split()) == ["control", "first", "second", "second"]
-
-
-def during(action: Callable[[], object], when: Callable[[], bool]) -> threading.Thread:
-    """Do something as soon as something is so."""
-
-    def wait() -> None:
-        until(when, "what is waited for")
-        action()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
 
 
 def test_a_cancel_in_dask_ends_the_trial(repo: Repository, cluster: Cluster, folder: Path) -> None:

@@ -33,6 +33,7 @@ estimate = "5m"
 timeout = "10m"
 cpus = 2
 memory = "512M"
+labels = ["gpu"]
 exclusive = ["port:5432"]
 verify = ["pytest", "tests/lexer"]
 env = {X = "2"}
@@ -64,6 +65,7 @@ def test_a_good_file_is_read_as_it_says(tmp_path: Path) -> None:
     assert "CHANGELOG.md" in lexer.allowed
     assert "CHANGELOG.md" not in lexer.scope
     assert (lexer.estimate, lexer.timeout, lexer.cpus, lexer.memory) == (300, 600, 2.0, 512 * 2**20)
+    assert lexer.labels == ("gpu",)
     assert lexer.exclusive == ("port:5432",)
     assert lexer.env == {"MODE": "fast", "X": "2"}
     assert (lexer.retries, parser.retries) == (1, 3)
@@ -85,6 +87,8 @@ def test_a_good_file_is_read_as_it_says(tmp_path: Path) -> None:
         ("retries = 3", "retrys = 3", "task[1].retrys", "did you mean 'retries'"),
         ("retries = 3", "retries = -1", "task[1].retries", "0 to 100"),
         ('memory = "512M"', 'memory = "lots"', "task[0].memory", "not a size"),
+        ('labels = ["gpu"]', 'labels = ["a gpu"]', "task[0].labels", "cannot be a label"),
+        ('labels = ["gpu"]', 'labels = ["memory"]', "task[0].labels", "cannot be a label"),
         ("cpus = 2", "cpus = 0", "task[0].cpus", "above 0"),
         ('timeout = "10m"\ncpus = 2', 'timeout = "0s"\ncpus = 2', "task[0].timeout", "zero"),
         ('merge = "plan"', 'merge = "random"', "merge", "finish"),

@@ -1,4 +1,4 @@
-"""Executors by the word that names them on the command line."""
+"""Executors, and sites for tasks, by the word that names them on the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from arboretum.errors import UsageError
 
 if TYPE_CHECKING:
+    from arboretum.distributed.site import DaskSite
     from arboretum.engine.executor import Executor
     from arboretum.repository import Repository
 
@@ -26,16 +27,42 @@ def open_executor(name: str, repository: Repository, *, jobs: int | None = None)
         UsageError: No executor has the name, or the extra ``distributed`` is not installed.
         ExecutorError: The cluster cannot be used.
     """
-    if name == "local":
+    if _is_local(name):
         yield None
         return
+    from arboretum.distributed.dask import open_dask
+
+    with open_dask(name, repository, jobs=jobs) as executor:
+        yield executor
+
+
+@contextlib.contextmanager
+def open_site(name: str, repository: Repository) -> Iterator[DaskSite | None]:
+    """Where the commands of tasks run, by the same names; None for this machine.
+
+    Raises:
+        UsageError: Nothing has the name, or the extra ``distributed`` is not installed.
+        ExecutorError: The cluster cannot be used.
+    """
+    if _is_local(name):
+        yield None
+        return
+    from arboretum.distributed.site import open_site as open_cluster
+
+    with open_cluster(name, repository) as site:
+        yield site
+
+
+def _is_local(name: str) -> bool:
+    """Whether `name` is this machine; else it is checked, and that Dask is installed."""
+    if name == "local":
+        return True
     if not name.startswith(("dask-local:", "dask://", "tcp://", "tls://")):
         raise UsageError(f"there is no executor {name!r}", hint="local, dask-local:N or dask://HOST:PORT")
     try:
-        from arboretum.distributed.dask import open_dask
+        import distributed  # noqa: F401  (only whether it is there)
     except ImportError as error:
         raise UsageError(
             "runs past one machine need dask.distributed", hint="pip install 'arboretum[distributed]'"
         ) from error
-    with open_dask(name, repository, jobs=jobs) as executor:
-        yield executor
+    return False

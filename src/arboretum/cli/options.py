@@ -83,7 +83,11 @@ def jobs_option(command: _F) -> _F:
 def executor_option(command: _F) -> _F:
     """``--executor WHERE``."""
     option = click.option(
-        "--executor", default="local", show_default=True, metavar="WHERE", help="Who runs the trials."
+        "--executor",
+        default="local",
+        show_default=True,
+        metavar="WHERE",
+        help="Where it runs: local, dask-local:N or dask://HOST:PORT.",
     )
     return option(command)
 

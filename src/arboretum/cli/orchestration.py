@@ -12,8 +12,9 @@ import click
 from attrs import evolve
 
 from arboretum.cli.app import Context, pass_context
+from arboretum.cli.executors import open_site
 from arboretum.cli.exit_codes import ExitCode
-from arboretum.cli.options import format_option, jobs_option
+from arboretum.cli.options import executor_option, format_option, jobs_option
 from arboretum.cli.orchestration_live import display_for, show_board, show_split
 from arboretum.cli.run import EventLines, parse_reports
 from arboretum.engine.model import CommandSpec
@@ -21,8 +22,10 @@ from arboretum.engine.plan_file import parse_command
 from arboretum.errors import UsageError
 
 if TYPE_CHECKING:
+    from arboretum.distributed.site import DaskSite
     from arboretum.events import Observer
     from arboretum.orchestration.board import Board
+    from arboretum.orchestration.scheduling import Limits
     from arboretum.orchestration.tasks import TaskPlan
     from arboretum.repository import Repository
 
@@ -135,6 +138,7 @@ Examples:
   arboretum orchestrate tasks.toml --dry-run       only the plan
   arboretum orchestrate --resume RUN               after Ctrl-C, a crash, or amend-scope
   arboretum orchestrate --resume RUN --retry docs  take a task up again, with what was committed on its branch since
+  arboretum orchestrate tasks.toml --executor dask://host:8786    the commands run on a cluster
 """,
 )
 @click.argument("tasks", required=False)
@@ -145,6 +149,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
 @click.option("--report", "reports", multiple=True, metavar="FORMAT:FILE", help="Write json, markdown or html.")
 @click.option("--events", type=click.File("w"), help="Write every event as a line of JSON.")
+@executor_option
 @format_option
 @jobs_option
 @pass_context
@@ -158,6 +163,7 @@ def orchestrate(
     dry_run: bool,
     reports: tuple[str, ...],
     events: IO[str] | None,
+    executor: str,
     output: str,
     jobs: int | None,
 ) -> int:
@@ -175,9 +181,11 @@ def orchestrate(
             else:
                 show_split(context.renderer, found)
             return ExitCode.HOLDS
-        board = _carried_out(
-            context, repository, tasks, into=into, base=base, resume=resume, retry=retry, jobs=jobs, events=events
-        )
+        with open_site(executor, repository) as site:
+            board = _carried_out(
+                context, repository, tasks, into=into, base=base, resume=resume, retry=retry, jobs=jobs, events=events,
+                site=site,
+            )  # fmt: skip
     for form, path in targets:
         write_report(board, form, path)
     if output == "json":
@@ -202,27 +210,45 @@ def _carried_out(
     retry: tuple[str, ...],
     jobs: int | None,
     events: IO[str] | None,
+    site: DaskSite | None,
 ) -> Board:
     from arboretum.orchestration.orchestrator import Orchestrator, read_board
-    from arboretum.orchestration.planning import limits_here
 
     observers: list[Observer] = [EventLines(events)] if events is not None else []
     if resume is not None:
         if tasks is not None or into is not None or base is not None:
             raise UsageError("--resume takes everything but --jobs from the run")
         known = read_board(repository, resume)
-        limits, _ = limits_here(repository, known.base, jobs=jobs or known.plan.jobs)
+        limits = _limits(repository, known.plan, jobs, site)
         display = display_for(context.renderer, known)
-        orchestrator = Orchestrator.resume(repository, resume, limits, retry=retry, observers=[display, *observers])
+        orchestrator = Orchestrator.resume(
+            repository, resume, limits, retry=retry, observers=[display, *observers], site=site
+        )
     elif retry:
         raise UsageError("--retry needs --resume RUN")
     else:
         plan = _loaded(context, tasks, base)
-        limits, _ = limits_here(repository, repository.resolve(plan.base), jobs=jobs or plan.jobs)
+        limits = _limits(repository, plan, jobs, site)
         display = display_for(context.renderer)
-        orchestrator = Orchestrator.start(repository, plan, limits, into=into, observers=[display, *observers])
+        orchestrator = Orchestrator.start(
+            repository, plan, limits, into=into, observers=[display, *observers], site=site
+        )
     with display:
         return asyncio.run(orchestrator.run())
+
+
+def _limits(repository: Repository, plan: TaskPlan, jobs: int | None, site: DaskSite | None) -> Limits:
+    """What may be used at once, here or at `site`; there each worker sees to its own memory."""
+    from arboretum.orchestration.planning import limits_here
+    from arboretum.orchestration.scheduling import Limits
+
+    jobs = jobs or plan.jobs
+    if site is None:
+        return limits_here(repository, repository.resolve(plan.base), jobs=jobs)[0]
+    site.check(plan.tasks)
+    slots = jobs or site.capacity
+    reason = f"{site.capacity} tasks at once on the workers of the cluster"
+    return Limits(slots=slots, cpus=float(max(slots, site.capacity)), reasons=(reason,))
 
 
 @click.command(

@@ -130,6 +130,16 @@ class Cluster:
             await asyncio.sleep(0 if self._able(needs) else _PAUSE_SECONDS)
         self._met.add(needs)
 
+    def check(self, needs: Needs) -> None:
+        """Check that there is a worker for an order now.
+
+        Raises:
+            ExecutorError: No worker has what it needs.
+        """
+        self._ask_who()
+        if not self._able(needs):
+            raise self._nobody(needs)
+
     def _nobody(self, needs: Needs) -> ExecutorError:
         """The error for an order that no worker can carry out."""
         if not self._workers:

@@ -25,6 +25,8 @@ from arboretum.distributed.orders import Order
 from arboretum.engine.local_executor import LocalExecutor
 from arboretum.engine.pool import WorktreePool
 from arboretum.engine.slot_files import cache_folder
+from arboretum.engine.threads import Threads
+from arboretum.orchestration.workspaces import Workspaces
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -51,6 +53,7 @@ class WorkerHost:
     """
 
     jobs: int
+    threads: Threads = field(init=False, repr=False)
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.new_event_loop)
     _tasks: dict[str, asyncio.Task[Any]] = field(factory=dict)
     _unwanted: dict[str, None] = field(factory=dict)  # the latest ones, in their order
@@ -60,6 +63,7 @@ class WorkerHost:
     _guard: threading.RLock = field(factory=threading.RLock)
 
     def __attrs_post_init__(self) -> None:
+        self.threads = Threads(self.jobs + 1, "work")
         threading.Thread(target=self._loop.run_forever, name="arboretum-orders", daemon=True).start()
 
     # --- carrying out -----------------------------------------------------------------------------------------
@@ -144,6 +148,11 @@ class WorkerHost:
                 self._pools[order.repository] = WorktreePool.open(self.mirror(order).repository, size=size)
             return self._pools[order.repository]
 
+    def workspaces(self, order: Order, run: str) -> Workspaces:
+        """The worktrees for the tasks of the run `run`."""
+        pool = self.pool(order)
+        return Workspaces(pool.repository, run, pool, os.path.join(root_folder(), "tasks", run))
+
 
 class _Watch(WorkerPlugin):
     """Tells the host of orders that nobody wants any more."""
@@ -210,12 +219,17 @@ def _keep_includes(files: Mapping[str, bytes]) -> tuple[str, str | None]:
 
 @define(eq=False)
 class LineFeed:
-    """Sends output lines in batches; of a flood only so many a batch, because they are for eyes."""
+    """Sends the start and the output lines in batches; of a flood only so many a batch, because they are for eyes."""
 
+    _host: str
     _send: Callable[[dict[str, Any]], object]
     _lines: list[tuple[str, str]] = field(factory=list)
     _last: float = 0.0
     _guard: threading.Lock = field(factory=threading.Lock)
+
+    def start(self, slot: str, path: str) -> None:
+        """Tell where it has begun."""
+        self.tell({"slot": f"{self._host}/{slot}", "path": path})
 
     def add(self, stream: str, line: str) -> None:
         """Take a line; it goes out now, or with the next ones."""

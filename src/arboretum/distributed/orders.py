@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from attrs import field, frozen
 
+from arboretum.distributed.changes import WorkDone
 from arboretum.engine.model import Trial, TrialRequest
+from arboretum.engine.needs import MEMORY
+from arboretum.orchestration.sites import Work
 from arboretum.values import Oid
-
-#: The Dask resource that stands for memory, in bytes; a label is the resource of its own name.
-MEMORY: Final = "MEMORY"
 
 
 @frozen(kw_only=True)
 class Order:
-    """A trial as it travels.
+    """A trial, or the command of a task, as it travels.
 
     Args:
         key: The name of this one sending of it, and of the Dask task that it is.
@@ -24,7 +23,7 @@ class Order:
         repository: The id of the repository, the same on every host.
         sha256: Whether its ids have 64 digits.
         version: The arboretum that sends it.
-        request: The trial.
+        request: The trial or the command.
         includes: The content of included files by path.
         pack: What the mirror lacks; None when it should have everything.
         tips: The commits that the mirror has in whole once it has taken in the pack.
@@ -35,7 +34,7 @@ class Order:
     repository: str
     sha256: bool
     version: str
-    request: TrialRequest
+    request: TrialRequest | Work
     includes: Mapping[str, bytes] = field(factory=dict)
     pack: bytes | None = None
     tips: tuple[Oid, ...] = ()
@@ -43,13 +42,14 @@ class Order:
 
 @frozen(kw_only=True)
 class Answer:
-    """What a worker says: the trial, or what it lacks, or why it cannot.
+    """What a worker says: what it has done, or what it lacks, or why it cannot.
 
     Args:
         host: Which worker.
         version: Its arboretum.
         trial: The trial that is over.
-        outputs: Its whole output by stream, unless it is large; then it stays on the worker.
+        work: The command that is over, with what it has changed.
+        outputs: The whole output of a trial by stream, unless it is large; then it stays on the worker.
         lacks: Whether the commit is missing; then `tips` says what is there.
         tips: Commits that are there.
         place: The mirror: workers with the same place share it.
@@ -60,6 +60,7 @@ class Answer:
     host: str
     version: str
     trial: Trial | None = None
+    work: WorkDone | None = None
     outputs: Mapping[str, bytes] = field(factory=dict)
     lacks: bool = False
     tips: tuple[Oid, ...] = ()
@@ -73,8 +74,8 @@ class Needs:
     """What a worker must have to get an order.
 
     Args:
-        memory: Bytes; 0 for no matter how many.
-        labels: Names of resources that it must have any of.
+        memory: Bytes, of the resource ``MEMORY``; 0 for no matter how many.
+        labels: Names of resources that it must have, however much of them.
     """
 
     memory: int = 0

@@ -12,16 +12,19 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
 import arboretum
+from arboretum.distributed.changes import WorkDone, do_work
 from arboretum.distributed.host import LineFeed, host_of, known_host, outputs_folder
 from arboretum.distributed.orders import Answer, Order
-from arboretum.engine.model import Trial
+from arboretum.engine.model import Trial, TrialRequest
 from arboretum.errors import EngineError, GitOperationError
+from arboretum.orchestration.sites import Work
+from distributed import get_worker
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -31,9 +34,12 @@ _OUTPUT_SENT: Final = 256 * 1024
 
 def run_trial(order: Order) -> Answer:
     """Carry out a trial on the worker that calls this: the task that Dask runs, in a thread of its own."""
-    from distributed import get_worker
-
     return _answered(get_worker(), order, _run_trial)
+
+
+def run_work(order: Order) -> Answer:
+    """Run the command of a task on the worker that calls this: the task that Dask runs."""
+    return _answered(get_worker(), order, _run_work)
 
 
 def _answered(worker: Worker, order: Order, function: Callable[[Worker, Order], Answer]) -> Answer:
@@ -64,24 +70,44 @@ def _look(worker: Worker, order: Order) -> Answer:
 
 
 def _run_trial(worker: Worker, order: Order) -> Answer:
+    request = order.request
+    assert isinstance(request, TrialRequest)
     found = _look(worker, order)
     if found.lacks:
         return found
     host = host_of(worker)
-    feed = LineFeed(lambda message: worker.log_event(order.topic, {"key": order.key, **message}))
-
-    def on_started(slot: str, path: str) -> None:
-        feed.tell({"slot": f"{worker.address}/{slot}", "path": path})
-
     executor = host.executor(order)
-    try:
+    with _feed(worker, order) as feed:
         trial: Trial = host.carry_out(
-            order.key, lambda: executor.execute(order.request, on_started=on_started, on_output=feed.add)
+            order.key, lambda: executor.execute(request, on_started=feed.start, on_output=feed.add)
         )
-    finally:
-        feed.tell({"end": True})
     outputs = {stream: data for stream, path in trial.output_paths.items() if (data := _small(path)) is not None}
     return _answer(worker, trial=evolve(trial, slot=f"{worker.address}/{trial.slot}"), outputs=outputs)
+
+
+def _run_work(worker: Worker, order: Order) -> Answer:
+    work = order.request
+    assert isinstance(work, Work)
+    found = _look(worker, order)
+    if found.lacks:
+        return found
+    host = host_of(worker)
+    workspaces = host.workspaces(order, work.run)
+    with _feed(worker, order) as feed:
+        done: WorkDone = host.carry_out(
+            order.key, lambda: do_work(work, workspaces, host.threads, on_started=feed.start, on_line=feed.add)
+        )
+    return _answer(worker, work=done)
+
+
+@contextlib.contextmanager
+def _feed(worker: Worker, order: Order) -> Iterator[LineFeed]:
+    """Where the start and the output of `order` are told; at the end, its end is."""
+    feed = LineFeed(str(worker.address), lambda message: worker.log_event(order.topic, {"key": order.key, **message}))
+    try:
+        yield feed
+    finally:
+        feed.tell({"end": True})
 
 
 def _small(path: str) -> bytes | None:

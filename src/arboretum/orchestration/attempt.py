@@ -156,13 +156,13 @@ class Attempt:
             task=self.task.id,
             attempt=self.number,
             commit=self.start,
-            branch=branch_of(self.run, self.task.id),
             command=command,
             values=self._values(),
             env=self.task.env,
             timeout=timeout,
             grace=self.plan.grace,
             memory=self.task.memory,
+            labels=self.task.labels,
         )
 
     def _listener(self) -> OutputLine:

@@ -65,6 +65,7 @@ def _task(task: Task) -> dict[str, Any]:
         "estimate_s": task.estimate,
         "cpus": task.cpus,
         "memory": task.memory,
+        "labels": list(task.labels),
         "exclusive": list(task.exclusive),
     }
 
@@ -83,6 +84,7 @@ def task_file_document(plan: TaskPlan) -> dict[str, Any]:
             "estimate": task.estimate,
             "timeout": task.timeout,
             "memory": task.memory,
+            "labels": list(task.labels),
             "exclusive": list(task.exclusive),
             "verify": _command(task.verify) if task.verify else None,
             "retries": task.retries,

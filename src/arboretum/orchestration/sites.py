@@ -26,7 +26,6 @@ class Work:
         task: The id of the task.
         attempt: 1 for the first attempt.
         commit: The commit that the worktree stands at.
-        branch: The name of the branch that it is on.
         command: The command, with its placeholders.
         values: What the placeholders stand for, all but ``worktree``.
         env: Variables to set.
@@ -40,7 +39,6 @@ class Work:
     task: str
     attempt: int
     commit: Oid
-    branch: str
     command: CommandSpec
     values: Mapping[str, str]
     env: Mapping[str, str]

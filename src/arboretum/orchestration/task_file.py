@@ -6,12 +6,12 @@ import difflib
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from arboretum.durations import parse_duration
 from arboretum.engine.model import check_identifier
+from arboretum.engine.needs import parse_label, parse_size
 from arboretum.engine.plan_file import parse_command
 from arboretum.errors import ArboretumError, InputFileError, InvalidValueError
 from arboretum.orchestration.graph import find_cycles
@@ -24,8 +24,6 @@ Parser = Callable[[Any], Any]
 
 #: The id that a task cannot have, because the integration branch has it.
 INTEGRATION: Final = "integration"
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
-_UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def load_tasks(path: str | os.PathLike[str]) -> TaskPlan:
@@ -79,20 +77,6 @@ def plan_of(document: TomlDocument) -> TaskPlan:
 
 
 # --- parsers of single values ---
-
-
-def parse_size(value: object) -> int:
-    """Bytes: a number, or a text with a unit (``512M``, ``2 GiB``; K, M, G and T are powers of 1024).
-
-    Raises:
-        InvalidValueError: It is neither, or negative.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    match = _SIZE.match(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise InvalidValueError(f"{value!r} is not a size", hint="write bytes, or a text like '512M' or '2G'")
-    return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
 
 
 def _count(low: int, high: int) -> Parser:
@@ -191,6 +175,7 @@ _TASK: Final[dict[str, Parser]] = _DEFAULTS | {
     "reads": _scope,
     "cpus": _cpus,
     "memory": parse_size,
+    "labels": _texts(parse_label),
     "exclusive": _texts(str),
     "verify": parse_command,
 }

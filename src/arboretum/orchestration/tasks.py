@@ -48,6 +48,7 @@ class Task:
         timeout: Seconds after which it is stopped; None for never.
         cpus: Cores that it keeps busy.
         memory: Bytes that it needs.
+        labels: Names of what the machine must have (``gpu``); they only say something past one machine.
         exclusive: Names of things that only one task may use at a time (``port:5432``).
         verify: A command that must pass in its own worktree, and on each combined tree that holds its work.
         retries: How many times it is tried again after a failure or a timeout.
@@ -66,6 +67,7 @@ class Task:
     timeout: float | None = None
     cpus: float = 1.0
     memory: int = 0
+    labels: tuple[str, ...] = ()
     exclusive: tuple[str, ...] = ()
     verify: CommandSpec | None = None
     retries: int = 0
