@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -37,12 +37,12 @@ _LOOK_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.2
 #: How often a lost worker's order is given to another one.
 _RETRIES: Final = 3
-#: How often one order is sent to workers that lack its commit, or turn out not to be fit.
-_MOST_SENDINGS: Final = 4
+#: How often one order is sent to workers that turn out not to be fit, or are lost.
+_SENDINGS: Final = 4
 
 
-class _UnfitWorkerError(EngineError):
-    """A worker cannot carry out orders; others may."""
+class _TryAgainError(EngineError):
+    """It was not the order's fault: a disk is full, the scheduler was restarted, a worker was shut down."""
 
 
 @define(eq=False)
@@ -200,24 +200,24 @@ class Cluster:
             EngineError: It did not come to an end; it may be tried again.
             ExecutorError: No worker can carry it out, or the cluster is lost.
         """
-        host: str | None = None
         problem = f"the commit {order.request.commit.short} did not arrive on any worker"
-        for _ in range(_MOST_SENDINGS):
+        # Each worker may lack the commit once; Dask could be told which worker has it by now, but then waits for that
+        # one alone when it is lost.
+        for _ in range(_SENDINGS + len(self._workers)):
             order = evolve(order, key=_new_key())
             self._board.listeners[order.key] = listener
             try:
-                answer = self._checked(await self._submit(function, order, needs, host))
+                answer = self._checked(await self._submit(function, order, needs))
                 if not answer.lacks:
                     await listener.last_line()
                     return answer
-                host = answer.host
                 await self._send_pack(order, answer)
-            except _UnfitWorkerError as error:  # its disk is full, its folder cannot be written: another one may do
+            except _TryAgainError as error:
                 _log.warning("%s", error)
-                host, problem = None, error.message
+                problem = error.message
             finally:
                 self._board.listeners.pop(order.key, None)
-        raise EngineError(problem, hint="look at the disks of the workers")
+        raise EngineError(problem, hint="look at the logs and the disks of the workers")
 
     async def _send_pack(self, order: Order, lacking: Answer) -> None:
         """Send to the host of `lacking` what it lacks, once for all orders that find it lacking."""
@@ -251,30 +251,27 @@ class Cluster:
         if answer.version != arboretum.__version__ or answer.error == "version":
             raise _other_version(answer.host, answer.version)
         if answer.stopped:
-            raise EngineError(f"the trial was stopped on {answer.host}", hint="was the worker shut down?")
+            raise _TryAgainError(f"it was stopped on {answer.host}", hint="was the worker shut down?")
         if answer.error:
             self._unfit.add(answer.host)
-            raise _UnfitWorkerError(f"the trial could not be carried out: {answer.error}")
+            raise _TryAgainError(f"it could not be carried out: {answer.error}")
         return answer
 
-    async def _submit(
-        self, function: Callable[[Order], Answer], order: Order, needs: Needs, host: str | None
-    ) -> Answer:
+    async def _submit(self, function: Callable[[Order], Answer], order: Order, needs: Needs) -> Answer:
         loop = asyncio.get_running_loop()
         await self._connected()
         await self._somebody(needs)
         options: dict[str, Any] = {"key": order.key, "pure": False, "retries": _RETRIES}
         if needs.resources:
             options["resources"] = needs.resources
-        if host is not None:
-            options |= {"workers": [host], "allow_other_workers": True}
-        elif self._unfit:
-            options["workers"] = self._able(needs)
+        allowed = self._able(needs)
+        if self._unfit:
+            options["workers"] = allowed
         future: Any = await self.in_thread(lambda: self.client.submit(function, order, **options))
         done = asyncio.Event()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
         try:
-            await self._wait(done, needs)
+            await self._wait(done, needs, allowed if self._unfit else None)
             return await self.in_thread(lambda: _result(future))
         except BaseException:
             await self._uninterrupted(lambda: self._stop(order, future))
@@ -296,15 +293,24 @@ class Cluster:
         if not self._board.is_connected:  # the new scheduler knows of nobody who listens
             self._board.connect(self.client)
 
-    async def _wait(self, done: asyncio.Event, needs: Needs) -> None:
-        """Wait for `done`, but not for ever when nobody is there any more to bring it about."""
+    async def _wait(self, done: asyncio.Event, needs: Needs, allowed: Collection[str] | None) -> None:
+        """Wait for `done`, but not for ever when nobody is there any more to bring it about.
+
+        Args:
+            done: What is waited for.
+            needs: What a worker must have for it.
+            allowed: The workers that it may run on; None for all.
+        """
         alone_since = None
         while not done.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(done.wait(), _LOOK_SECONDS)
             self._refresh()
-            if self._able(needs):
+            able = self._able(needs)
+            if able:
                 alone_since = None
+                if allowed is not None and not done.is_set() and not set(allowed) & set(able):
+                    raise _TryAgainError("all workers that it was meant for are lost")
             elif alone_since is None:
                 alone_since = time.monotonic()
             elif time.monotonic() - alone_since > self.patience and not done.is_set():
@@ -348,8 +354,10 @@ def _result(future: Any) -> Answer:
     try:
         answer: Answer = future.result()
     except BaseException as error:
-        raise EngineError(
-            f"the cluster lost the trial: {type(error).__name__}: {error}", hint="look at the logs of its workers"
+        # Of all reasons only this one is nobody's will and nobody's fault (a trial may bring worker after worker down).
+        kind = _TryAgainError if getattr(error, "reason", "") == "scheduler-connection-lost" else EngineError
+        raise kind(
+            f"the cluster lost it: {type(error).__name__}: {error}", hint="look at the logs of its workers"
         ) from error
     return answer
 
