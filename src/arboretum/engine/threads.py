@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -32,9 +33,13 @@ class Threads:
     count: int
     name: str
     _pool: ThreadPoolExecutor = field(init=False, repr=False)
+    _preparing: asyncio.Semaphore = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=self.count, thread_name_prefix=self.name)
+        # To prepare a slot is work for a processor, unlike a test that waits. As many at once as there are processors
+        # are ready one after another, and so are the next ones; all at once would all be ready as late as the last.
+        self._preparing = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def __call__(self, function: Callable[[], _T], *, undo: Callable[[_T], object] | None = None) -> _T:
         """The result of `function`. A cancellation waits for its end, undoes it with `undo` and then goes on."""
@@ -64,7 +69,8 @@ class Threads:
         """
         pause = _FIRST_LOOK
         while True:
-            lease = await self(take, undo=lambda lease: lease is not None and give_back(lease))
+            async with self._preparing:
+                lease = await self(take, undo=lambda lease: lease is not None and give_back(lease))
             if lease is not None:
                 return lease
             await asyncio.sleep(pause)
