@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from arboretum.report.document import load_schema
-from arboretum.testing.builders import RepositoryBuilder
+from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from tests.cli.conftest import CHECK, Arboretum
 
 PLAN = """
@@ -77,6 +77,25 @@ def test_a_plan_file_and_its_reports(builder: RepositoryBuilder, arboretum: Arbo
     again = arboretum("-C", builder.path, "show", *wanted)
     assert (again.code, again.out) == (0, done.out)
     assert {name: (tmp_path / name).read_text() for name in names.values()} == first
+
+
+def test_show_of_commits(builder: RepositoryBuilder, arboretum: Arboretum, tmp_path: Path) -> None:
+    """What `each` and `bisect` found is shown again, the same, with what was printed at each commit."""
+    oids = builder.commits([CommitSpec({"number": f"{n}\n"}) for n in range(8)])
+    command = ("--", "sh", "-c", "echo number $(cat number); test $(cat number) -lt 5")
+    for words in (("each", f"{oids[0]}..{oids[7]}"), ("bisect", oids[0], oids[7])):
+        for output in ((), ("--format", "json")):
+            first = arboretum("-C", builder.path, words[0], *output, *words[1:], *command)
+            again = arboretum("-C", builder.path, "show", *output)
+            assert (again.code, again.out) == (first.code, first.out)
+        printed = arboretum("-C", builder.path, "show", "--trial", oids[5][:8])
+        assert (printed.code, printed.out.strip()) == (0, "number 5"), printed.err
+        other = arboretum("-C", builder.path, "show", "--trial", "0000")
+        assert other.code == 2
+        assert oids[5][:10] in other.err
+        report = arboretum("-C", builder.path, "show", "--report", f"html:{tmp_path / 'r.html'}")
+        assert report.code == 2
+        assert not (tmp_path / "r.html").exists()
 
 
 def test_dry_run_makes_nothing(builder: RepositoryBuilder, arboretum: Arboretum, tmp_path: Path) -> None:

@@ -11,20 +11,19 @@ import click
 from arboretum.cli.app import Context, pass_context
 from arboretum.cli.exit_codes import ExitCode
 from arboretum.cli.options import format_option
+from arboretum.cli.ranges import show_bisect, show_each
 from arboretum.cli.run import parse_reports, show_result, write_reports
 from arboretum.durations import format_duration
 from arboretum.engine.archive import kept_result
-from arboretum.engine.journal import iter_runs, read_journal
+from arboretum.engine.journal import iter_runs, read_journal, runs_folder
+from arboretum.engine.result import BisectResult, EachResult, RunResult
 from arboretum.engine.store import ResultStore
 from arboretum.errors import UsageError
 from arboretum.repository import Repository
 
 if TYPE_CHECKING:
-    from arboretum.engine.result import RunResult
-
-
-def _runs_dir(repository: Repository) -> str:
-    return os.path.join(repository.state_dir, "runs")
+    from arboretum.engine.model import Trial
+    from arboretum.engine.result import Result
 
 
 def _store(repository: Repository) -> ResultStore:
@@ -44,7 +43,7 @@ Examples:
 def history(context: Context, limit: int, output: str) -> int:
     """List the runs of this repository, the newest first."""
     with context.repository() as repository, _store(repository) as store:
-        live = {run: read_journal(_runs_dir(repository), run).status for run in _newest(repository, limit)}
+        live = {run: read_journal(runs_folder(repository.state_dir), run).status for run in _newest(repository, limit)}
         records = store.runs(limit=limit)
     rows: list[dict[str, Any]] = [
         {
@@ -78,7 +77,7 @@ def history(context: Context, limit: int, output: str) -> int:
 
 
 def _newest(repository: Repository, limit: int) -> list[str]:
-    return list(iter_runs(_runs_dir(repository)))[:limit]
+    return list(iter_runs(runs_folder(repository.state_dir)))[:limit]
 
 
 @click.command(
@@ -86,38 +85,63 @@ def _newest(repository: Repository, limit: int) -> list[str]:
 Examples:
   arboretum show                                         the last run
   arboretum show --trial off-by-one                      what it printed
+  arboretum show --trial 568c2b83                        the same for a commit, after each or bisect
   arboretum show 20261124-101500-a1b2c3 --report html:report.html
 """,
 )
 @click.argument("run", required=False)
 @click.option("--report", "reports", multiple=True, metavar="FORMAT:FILE", help="Write json, junit, markdown or html.")
-@click.option("--trial", metavar="ID", help="Show what this trial printed, e.g. off-by-one or off-by-one#2.")
+@click.option("--trial", metavar="ID", help="Show what this trial printed: off-by-one, off-by-one#2, a commit.")
 @format_option
 @pass_context
 def show(context: Context, run: str | None, reports: tuple[str, ...], trial: str | None, output: str) -> int:
     """Show a run again (the last one if RUN is left out); the exit code is the run's."""
     targets = parse_reports(reports)
     with context.repository() as repository:
-        result = kept_result(_runs_dir(repository), run_id(repository, run))
+        result = kept_result(runs_folder(repository.state_dir), run_id(repository, run))
         if trial is not None:
             context.renderer.text(_printed(result, trial))
             return ExitCode.HOLDS
-        write_reports(context.renderer, repository, result, targets)
-        show_result(context.renderer, result, output)
+        match result:
+            case RunResult():
+                write_reports(context.renderer, repository, result, targets)
+                show_result(context.renderer, result, output)
+            case _ if targets:
+                raise UsageError(
+                    f"{result.run} was a run over commits: there are no reports of those", hint="use --format json"
+                )
+            case EachResult():
+                show_each(context.renderer, result, output)
+            case BisectResult():
+                show_bisect(context.renderer, repository, result, output)
     return result.exit_code
 
 
-def _printed(result: RunResult, text: str) -> str:
+def _printed(result: Result, text: str) -> str:
     """What the trial that `text` names printed; without a number its first one."""
     from arboretum.report.exhibits import output_of
 
-    trials = [*result.control, *(trial for judgement in result.judgements for trial in judgement.trials)]
-    wanted = text if "#" in text else f"{text}#1"
-    for trial in trials:
-        if trial.id == wanted:
+    name, _, attempt = text.partition("#")
+    tried = _trials(result)
+    of_commits = not isinstance(result, RunResult)
+    for subject, trial in tried:
+        named = subject.startswith(name) if of_commits and len(name) >= 4 else subject == name
+        if named and str(trial.attempt) == (attempt or "1"):
             return output_of(trial)
-    known = sorted({trial.hypothesis for trial in trials})
+    known = sorted({subject[:10] if of_commits else subject for subject, _ in tried})
     raise UsageError(f"run {result.run} has no trial {text!r}", hint=f"it tried: {', '.join(known)}")
+
+
+def _trials(result: Result) -> list[tuple[str, Trial]]:
+    """Every trial with what it was of; commits of equal trees share one."""
+    match result:
+        case RunResult():
+            trials = [*result.control, *(trial for judgement in result.judgements for trial in judgement.trials)]
+            return [(trial.hypothesis, trial) for trial in trials]
+        case EachResult():
+            return [(commit.oid, commit.trial) for commit in result.commits if commit.trial is not None]
+        case BisectResult():
+            return [(trial.hypothesis, trial) for trial in result.trials]
 
 
 def run_id(repository: Repository, text: str | None) -> str:
@@ -126,7 +150,7 @@ def run_id(repository: Repository, text: str | None) -> str:
     Raises:
         UsageError: None or several do.
     """
-    runs = list(iter_runs(_runs_dir(repository)))
+    runs = list(iter_runs(runs_folder(repository.state_dir)))
     found = runs[:1] if text is None else [run for run in runs if run.startswith(text)]
     if len(found) != 1:
         what = "there is no run yet" if text is None else f"{len(found)} runs start with {text!r}"

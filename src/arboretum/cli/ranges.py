@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import IO, Any
+from collections import Counter
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +22,10 @@ from arboretum.cli.options import (
 )
 from arboretum.engine.model import CommandSpec, Plan
 from arboretum.engine.result import BisectResult, EachResult
+
+if TYPE_CHECKING:
+    from arboretum.cli.render import Renderer
+    from arboretum.repository import Repository
 
 _MARKS = {"passed": "✓", "failed": "✗"}
 
@@ -79,24 +84,32 @@ def each(
             repository, revisions, plan, first_parent=first_parent, paths=paths, executor=chosen, jobs=jobs,
             observers=[display], cache=not no_cache, refresh=refresh,
         )  # fmt: skip
-    if output == "json":
-        context.renderer.json(each_document(result))
-    else:
-        context.renderer.table(
-            "",
-            ("", "commit", "outcome", "time", "subject"),
-            [
-                (
-                    _MARKS.get(c.outcome.value, "?"),
-                    c.oid[:10],
-                    c.outcome.value + (" (cached)" if c.cached else ""),
-                    f"{c.duration:.2f} s",
-                    c.subject,
-                )
-                for c in result.commits
-            ],
-        )
+    show_each(context.renderer, result, output)
     return result.exit_code
+
+
+def show_each(renderer: Renderer, result: EachResult, output: str) -> None:
+    """What the command said of each commit, as text or JSON."""
+    if output == "json":
+        renderer.json(each_document(result))
+        return
+    renderer.table(
+        "",
+        ("", "commit", "outcome", "time", "subject"),
+        [
+            (
+                _MARKS.get(c.outcome.value, "?"),
+                c.oid[:10],
+                c.outcome.value + (" (cached)" if c.cached else ""),
+                f"{c.duration:.2f} s",
+                c.subject,
+            )
+            for c in result.commits
+        ],
+    )
+    counts = Counter(commit.outcome.value for commit in result.commits)
+    said = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    renderer.note(f"run {result.run}: {said} in {result.duration:.1f} s; one's output: arboretum show --trial COMMIT")
 
 
 def each_document(result: EachResult) -> dict[str, Any]:
@@ -173,21 +186,27 @@ def bisect(
             repository, good, bad, plan, first_parent=first_parent, confidence=confidence, executor=chosen, jobs=jobs,
             observers=[display], cache=not no_cache, refresh=refresh,
         )  # fmt: skip
-        named = [f"{oid[:10]} {repository.backend.read_commit(oid).subject}" for oid in result.candidates]
-    if log_file is not None:
-        log_file.write(result.log)
+        if log_file is not None:
+            log_file.write(result.log)
+        show_bisect(context.renderer, repository, result, output)
+    return result.exit_code
+
+
+def show_bisect(renderer: Renderer, repository: Repository, result: BisectResult, output: str) -> None:
+    """Where the range turned bad, as text or JSON."""
     if output == "json":
-        context.renderer.json(bisect_document(result))
+        renderer.json(bisect_document(result))
     elif result.first_bad is not None:
-        context.renderer.text(f"{result.first_bad} is the first bad commit: {named[0].partition(' ')[2]}")
+        subject = repository.backend.read_commit(result.first_bad).subject
+        renderer.text(f"{result.first_bad} is the first bad commit: {subject}")
         if result.confidence < 1:
-            context.renderer.text(f"confidence {result.confidence:.3f}")
+            renderer.text(f"confidence {result.confidence:.3f}")
     else:
-        context.renderer.text(
+        named = [f"{oid[:10]} {repository.backend.read_commit(oid).subject}" for oid in result.candidates]
+        renderer.text(
             "\n".join(["The first bad commit is one of these; between them nothing could be tested:", *named])
         )
-    context.renderer.note(f"run {result.run}: {len(result.trials)} trials in {result.duration:.1f} s")
-    return result.exit_code
+    renderer.note(f"run {result.run}: {len(result.trials)} trials in {result.duration:.1f} s")
 
 
 def bisect_document(result: BisectResult) -> dict[str, Any]:

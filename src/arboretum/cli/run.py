@@ -188,17 +188,13 @@ def _overridden(plan: Plan, *, base: str | None, repeats: int | None, timeout: f
     return evolve(plan, **{name: value for name, value in changes.items() if value is not None})
 
 
-def _runs_dir(repository: Repository) -> str:
-    return os.path.join(repository.state_dir, "runs")
-
-
 def _run_to_resume(repository: Repository, words: Sequence[str]) -> str:
-    from arboretum.engine.journal import iter_runs, read_journal
+    from arboretum.engine.journal import iter_runs, read_journal, runs_folder
 
     if words:
         return words[0]
-    for run_id in iter_runs(_runs_dir(repository)):
-        contents = read_journal(_runs_dir(repository), run_id)
+    for run_id in iter_runs(runs_folder(repository.state_dir)):
+        contents = read_journal(runs_folder(repository.state_dir), run_id)
         if not contents.live and contents.status != "done":
             return run_id
     raise UsageError("there is no interrupted run to go on with", hint="list the runs with: arboretum history")
@@ -206,8 +202,9 @@ def _run_to_resume(repository: Repository, words: Sequence[str]) -> str:
 
 def _resumed_plan(repository: Repository, run_id: str) -> Plan:
     from arboretum.engine.archive import kept_plan
+    from arboretum.engine.journal import runs_folder
 
-    return kept_plan(_runs_dir(repository), run_id)
+    return kept_plan(runs_folder(repository.state_dir), run_id)
 
 
 def _dry_run(context: Context, repository: Repository, plan: Plan, output: str) -> int:

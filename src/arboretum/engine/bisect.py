@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Unpack
 
 from attrs import frozen
 
+from arboretum.engine.archive import keep_if_possible, keep_result
 from arboretum.engine.bayesian_search import BayesianSearch
 from arboretum.engine.bisect_search import BisectSearch
 from arboretum.engine.bisection import Bisection, Finding
 from arboretum.engine.history import History
+from arboretum.engine.journal import runs_folder
 from arboretum.engine.model import Plan
 from arboretum.engine.result import BisectResult
 from arboretum.engine.session import RunOptions, Session
@@ -106,7 +108,7 @@ async def _run_bisect(
         )
     candidates = search.answer.candidates if search.answer else tuple(span.commits)
     subjects = _subjects(repository, span)
-    return BisectResult(
+    result = BisectResult(
         run=session.run,
         first_bad=candidates[0] if len(candidates) == 1 else None,
         candidates=candidates,
@@ -119,6 +121,8 @@ async def _run_bisect(
         duration=time.monotonic() - clock,
         rounds=dispatcher.rounds,
     )
+    keep_if_possible(lambda: keep_result(runs_folder(repository.state_dir), result))
+    return result
 
 
 def _subjects(repository: Repository, span: _Range) -> dict[Oid, str]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Unpack
 
+from arboretum.engine.archive import keep_if_possible, keep_result
+from arboretum.engine.journal import runs_folder
 from arboretum.engine.model import Outcome, Plan, Trial
 from arboretum.engine.result import CommitResult, EachResult
 from arboretum.engine.revisions import commits_of
@@ -60,12 +62,14 @@ async def _run_each(
             subjects=[str(commit.oid) for commit in commits],
             trials=len(set(search.subjects.values())),
         )
-    return EachResult(
+    result = EachResult(
         run=session.run,
         commits=tuple(_result(commit, search.results.get(str(commit.tree))) for commit in commits),
         status=status,
         duration=time.monotonic() - clock,
     )
+    keep_if_possible(lambda: keep_result(runs_folder(repository.state_dir), result))
+    return result
 
 
 def _result(commit: Commit, trial: Trial | None) -> CommitResult:

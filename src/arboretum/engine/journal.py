@@ -37,6 +37,11 @@ def new_run_id(now: float | None = None) -> str:
     return f"{stamp}-{secrets.token_hex(3)}"
 
 
+def runs_folder(state_dir: str) -> str:
+    """Where the runs of a repository are kept, given its state folder (`Repository.state_dir`)."""
+    return os.path.join(state_dir, "runs")
+
+
 def run_folder(runs_dir: str, run: str) -> str:
     """The folder of the run `run` below `runs_dir`.
 

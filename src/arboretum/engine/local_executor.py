@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from attrs import define, field
 
 from arboretum.engine.executor import TrialStart
+from arboretum.engine.journal import runs_folder
 from arboretum.engine.model import Trial, TrialRequest
 from arboretum.engine.pool import Lease, WorktreePool
 from arboretum.engine.slots import Want
@@ -77,7 +78,7 @@ class LocalExecutor:
         return cls(
             pool,
             jobs,
-            output_root=os.path.join(repository.state_dir, "runs"),
+            output_root=runs_folder(repository.state_dir),
             include_from=None if repository.is_bare else repository.path,
             setup_timeout=setup_timeout,
         )

@@ -140,3 +140,7 @@ class BisectResult:
         if self.status is not RunStatus.DONE:
             return 130 if self.status is RunStatus.INTERRUPTED else 4
         return 0 if self.first_bad is not None else 3
+
+
+#: What any kind of run comes to.
+Result = RunResult | EachResult | BisectResult

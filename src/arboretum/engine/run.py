@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack
 
 from attrs import evolve
 
-from arboretum.engine.archive import keep_plan, keep_result
+from arboretum.engine.archive import keep_if_possible, keep_plan, keep_result
+from arboretum.engine.journal import runs_folder
 from arboretum.engine.model import Outcome, Plan, Verdict
 from arboretum.engine.plan_file import validate
 from arboretum.engine.result import RunResult, RunStatus
@@ -19,12 +17,9 @@ from arboretum.engine.search import HypothesisSearch
 from arboretum.engine.session import RunOptions, Session
 from arboretum.engine.variants import make_variants
 from arboretum.engine.verdict import recommend
-from arboretum.errors import StoreError
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
-
-_log = logging.getLogger(__name__)
 
 
 def run_plan(
@@ -57,9 +52,9 @@ async def run_plan_async(
     variants = make_variants(plan, repository)
     search = HypothesisSearch(plan)
     started, clock = time.time(), time.monotonic()
-    runs_dir = os.path.join(repository.state_dir, "runs")
+    runs_dir = runs_folder(repository.state_dir)
     async with Session.open(repository, options) as session:
-        _archive(lambda: keep_plan(runs_dir, session.run, plan))
+        keep_if_possible(lambda: keep_plan(runs_dir, session.run, plan))
         status = await session.carry_out(
             session.dispatcher(plan, search, variants),
             title=plan.title,
@@ -80,16 +75,8 @@ async def run_plan_async(
         duration=time.monotonic() - clock,
         notes=tuple(session.notes),
     )
-    _archive(lambda: keep_result(runs_dir, result))
+    keep_if_possible(lambda: keep_result(runs_dir, result))
     return result
-
-
-def _archive(keep: Callable[[], None]) -> None:
-    """Keep what a later command can show again; a disk that cannot take it does not spoil the run."""
-    try:
-        keep()
-    except StoreError as error:
-        _log.warning("%s", error)
 
 
 def _recommendation(search: HypothesisSearch, status: RunStatus) -> str:

@@ -18,7 +18,7 @@ from arboretum.engine.dispatcher import Dispatcher
 from arboretum.engine.events import RunFinished, RunStarted
 from arboretum.engine.executor import Executor
 from arboretum.engine.housekeeping import keep_house
-from arboretum.engine.journal import Journal, new_run_id, read_journal
+from arboretum.engine.journal import Journal, new_run_id, read_journal, runs_folder
 from arboretum.engine.model import CommandSpec, Plan, Trial
 from arboretum.engine.result import RunStatus
 from arboretum.engine.search import Strategy
@@ -97,7 +97,7 @@ class Session:
         """
         resume, executor, jobs = options.get("resume"), options.get("executor"), options.get("jobs")
         run = resume or new_run_id()
-        runs_dir = os.path.join(repository.state_dir, "runs")
+        runs_dir = runs_folder(repository.state_dir)
         notes: list[str] = []
         restored = tuple(read_journal(runs_dir, run).trials.values()) if resume else ()
         journal = Journal.open(runs_dir, run) if resume else _optional(lambda: Journal.open(runs_dir, run), notes)
@@ -214,7 +214,7 @@ class Session:
                     await self.executor.close()
             finally:
                 if self.store is not None:
-                    keep_house(self.store, os.path.join(self.repository.state_dir, "runs"))
+                    keep_house(self.store, runs_folder(self.repository.state_dir))
                     self.store.close()
                 if self._journal is not None:
                     self._journal.close()
