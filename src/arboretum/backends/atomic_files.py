@@ -23,6 +23,7 @@ _READING: Final = os.O_RDONLY | os.O_CLOEXEC
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
 _RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
 
 
@@ -100,6 +101,15 @@ def rename_new(source: str, target: str) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     os.rename(source, target)
+
+
+def exchange(one: str, two: str) -> bool:
+    """Let two names of one file system change places, in one step; False where that cannot be done."""
+    renameat2 = _renameat2()
+    if renameat2 is None:
+        return False
+    flag = ctypes.c_uint(_RENAME_EXCHANGE)
+    return renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), flag) == 0
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from arboretum.engine.steps import Step
 from arboretum.values import Oid, RefName
+from arboretum.worktree_files.index_format import hides, walk
 
 #: What a worktree at rest has; everything else is a lock, or an operation half done (merge, rebase, bisect, ...).
 _AT_REST: Final = frozenset(
@@ -41,10 +42,6 @@ _HALF_DONE: Final = frozenset(
 _SPARSE: Final = ("config.worktree", "info/sparse-checkout")
 _INDEX_HEADER: Final = struct.Struct(">4sII")
 _MAX_REFLOG_BYTES: Final = 16384
-_ASSUME_VALID: Final = 0x8000
-_EXTENDED: Final = 0x4000
-_NAME_LENGTH: Final = 0x0FFF
-_SKIP_WORKTREE: Final = 0x40  # in the first byte of the second word of flags
 _LINK_WITHIN: Final = 4096
 
 
@@ -76,12 +73,12 @@ def read_index(admin: str, *, trusted: str = "", sha256: bool = False) -> IndexS
     try:
         with open(os.path.join(admin, "index"), "rb") as file:
             data = file.read()
-        magic, version, files = _INDEX_HEADER.unpack_from(data)
+        magic, _version, files = _INDEX_HEADER.unpack_from(data)
         if magic != b"DIRC" or len(data) < _INDEX_HEADER.size + digest:
             return IndexState()
         checksum = _checksum(data[-digest:])
         known = bool(checksum) and checksum == trusted
-        return IndexState(files, checksum, not known and _hides(data, version, files, digest))
+        return IndexState(files, checksum, not known and _hides(data, sha256=sha256))
     except (OSError, struct.error, IndexError, ValueError):
         return IndexState()
 
@@ -101,27 +98,11 @@ def _checksum(tail: bytes) -> str:
     return tail.hex() if any(tail) else ""
 
 
-def _hides(data: bytes, version: int, files: int, digest: int) -> bool:
-    """Whether any entry has a flag by which git looks away; the form is that of gitformat-index(5)."""
-    if b"link" in data[-_LINK_WITHIN:] or not 2 <= version <= 4:
-        return True  # a split index, or one that we do not know
-    place = _INDEX_HEADER.size
-    fixed = 40 + digest
-    for _ in range(files):
-        flags = int.from_bytes(data[place + fixed : place + fixed + 2], "big")
-        extended = bool(flags & _EXTENDED)
-        if flags & _ASSUME_VALID or (extended and data[place + fixed + 2] & _SKIP_WORKTREE):
-            return True
-        name = place + fixed + (4 if extended else 2)
-        if version == 4:
-            while data[name] & 0x80:
-                name += 1
-            place = data.index(0, name + 1) + 1
-        else:
-            length = flags & _NAME_LENGTH
-            end = name + length if length < _NAME_LENGTH else data.index(0, name)
-            place += (end - place + 8) & ~7
-    return False
+def _hides(data: bytes, *, sha256: bool) -> bool:
+    """Whether any entry has a flag by which git looks away."""
+    if b"link" in data[-_LINK_WITHIN:]:
+        return True  # a split index: most of the entries are elsewhere
+    return any(hides(flags, more) for _start, _end, _name, flags, more in walk(data, sha256=sha256))
 
 
 def forget_index(admin: str, step: Step) -> None:

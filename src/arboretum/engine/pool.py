@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from attrs import define, evolve, field, frozen
 from filelock import FileLock
 
-from arboretum.engine import admin_state
 from arboretum.engine.events import SlotChanged
 from arboretum.engine.leases import end_strays, new_lease_id, try_lock, wait_for_lock
 from arboretum.engine.leftovers import remove_asides
-from arboretum.engine.reset import SlotNotCleanError, SlotReset
-from arboretum.engine.slot_files import Ownership, SlotFiles, pool_folder, read_link
+from arboretum.engine.reset import Proof, SlotNotCleanError, SlotReset
+from arboretum.engine.slot_files import Ownership, SlotFiles, pool_folder
+from arboretum.engine.slot_making import SlotMaking
 from arboretum.engine.slots import (
     HELD,
     Slot,
@@ -37,7 +37,7 @@ from arboretum.engine.steps import Step, no_step
 from arboretum.engine.survey import size_on_disk
 from arboretum.errors import GitOperationError, LeaseLostError, PoolError, WorktreeNotFoundError
 from arboretum.events import Observers
-from arboretum.values import Oid, WorktreeSpec
+from arboretum.values import Oid
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LOCK_SECONDS: Final = 60.0
-_MANY_FILES: Final = 2000  # below this a reset costs about the same whatever differs
 _MAX_DISTANCES: Final = 4096
 _MEASURE_EVERY: Final = 16  # leases of a slot between two looks at its size, when there is a budget
 
@@ -114,6 +113,7 @@ class WorktreePool:
     observers: Observers
     _files: SlotFiles
     _reset: SlotReset
+    _making: SlotMaking
     _step: Step
     _distances: dict[tuple[Oid, Oid], int] = field(factory=dict)
     _mutex: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
@@ -148,7 +148,8 @@ class WorktreePool:
         files.make()
         size = size or os.cpu_count() or 1
         reset = SlotReset(repository.backend, step)
-        pool = cls(repository, size, max_bytes, observers or repository.observers, files, reset, step)
+        making = SlotMaking(repository, files, reset, step)
+        pool = cls(repository, size, max_bytes, observers or repository.observers, files, reset, making, step)
         pool.sweep()
         return pool
 
@@ -259,9 +260,10 @@ class WorktreePool:
         if lease.slot.strays and (ended := end_strays(lease.slot.strays)):
             _log.warning("ended %d process(es) that a dead owner of slot %s had left", ended, lease.slot.name)
         self._change(lease, SlotState.PREPARING, strays="")
+        proof: Proof | None = None
         match self._files.ownership(lease.slot):
             case Ownership.OURS:
-                pass
+                proof = self._try_reset(lease, commit, fresh=fresh)
             case Ownership.LOCKED:
                 self._change(lease, SlotState.RETIRED, reason="somebody ran `git worktree lock` on it")
                 raise _UnusableSlotError(lease.slot.reason)
@@ -269,44 +271,20 @@ class WorktreePool:
                 self._change(lease, SlotState.RETIRED, reason="its folder is no longer the worktree that was made")
                 raise _UnusableSlotError(lease.slot.reason)
             case _:
-                self._make(lease, commit)
-        try:
-            proof = self._reset(lease.slot, commit, remove_ignored=fresh)
-        except SlotNotCleanError as error:
-            _log.warning("%s", error)
-            self._make(lease, commit)
-            proof = self._reset(lease.slot, commit, remove_ignored=fresh)
+                pass
+        proof = proof or self._making(lease.slot, commit, lambda slot: setattr(lease, "slot", slot))
         wiped = lease.slot.wipe and self.max_bytes is not None
         lease.slot, lease.ignored = proof.slot, proof.ignored
         if wiped:
             lease.slot = evolve(lease.slot, bytes=size_on_disk(lease.path))
         self._change(lease, SlotState.LEASED)
 
-    def _make(self, lease: Lease, commit: Oid) -> None:
-        """Make the worktree of a slot anew; what was there and is ours goes into the trash."""
-        slot = lease.slot
+    def _try_reset(self, lease: Lease, commit: Oid, *, fresh: bool) -> Proof | None:
         try:
-            self._files.discard(slot.path)
-            lease.slot = slot = evolve(
-                slot, admin="", token=new_lease_id(), commit=None, setup="", wipe=False, index="", sparse={}, bytes=0
-            )
-            self._files.write(slot)
-            self._step("slot.add")
-            self.repository.backend.add_worktree(
-                WorktreeSpec(path=slot.path, detach=commit, checkout=False, force=True)
-            )
-            admin = read_link(slot.path)
-            if admin is None:
-                raise PoolError(f"{slot.path} is no worktree after it was made")
-            lease.slot = slot = evolve(slot, admin=admin, sparse=admin_state.read_sparse(admin))
-            self._files.mark_as_ours(slot)
-            self._files.write(slot)
-        except (GitOperationError, OSError) as error:
-            raise PoolError(
-                f"cannot make the worktree of slot {slot.name} in {slot.path}: {error}",
-                hint=getattr(error, "hint", "") or "check the space and the permissions there",
-            ) from error
-        self._files.empty_trash()
+            return self._reset(lease.slot, commit, remove_ignored=fresh)
+        except SlotNotCleanError as error:
+            _log.warning("%s", error)
+            return None
 
     # --- upkeep -----------------------------------------------------------------------------------------------
 
@@ -333,6 +311,7 @@ class WorktreePool:
                         self._keep(slot.to(SlotState.DIRTY, reason=""), slot.state)
                 finally:
                     lock.release()
+            self._discard_asides()
             self._forget_unknown_records()
             self._trim()
         remove_asides(self.repository, self._step)
@@ -406,6 +385,13 @@ class WorktreePool:
                         slots.remove(slot)
                 finally:
                     lock.release()
+
+    def _discard_asides(self) -> None:
+        """Remove snapshots whose maker died before they had taken their slot's place."""
+        for number, path in self._files.asides():
+            if lock := self._try_lock(number):
+                self._files.discard(path)
+                lock.release()
 
     def _forget_unknown_records(self) -> None:
         """Remove git's records of worktrees of ours that are gone."""

@@ -33,12 +33,15 @@ from arboretum.engine.slots import Slot, SlotState
 from arboretum.engine.steps import Step, no_step
 from arboretum.errors import PoolError
 from arboretum.values import Oid
+from arboretum.worktree_files.btrfs import delete_subvolume
 
 #: Names another place for what would be in the user's cache folder.
 CACHE_VARIABLE: Final = "ARBORETUM_CACHE_DIR"
 _TAIL_BYTES: Final = 4096
 _MAX_RECORD_BYTES: Final = 65536
 _OWNER_FILE: Final = "arboretum-slot"
+#: Added to the path of a slot for the snapshot that is about to take its place.
+ASIDE: Final = ".new"
 
 
 def cache_folder() -> str:
@@ -118,6 +121,15 @@ class SlotFiles:
     def slot_path(self, number: int) -> str:
         """Where the worktree of a slot is."""
         return os.path.join(self.root, "slots", f"{self._name}-{number}")
+
+    @property
+    def trash(self) -> str:
+        """Where what is being deleted is."""
+        return os.path.join(self.root, "trash")
+
+    def aside(self, path: str) -> str:
+        """Where a snapshot is made that is to take the place of the worktree at `path`."""
+        return path + ASIDE
 
     # --- records ----------------------------------------------------------------------------------------------
 
@@ -226,7 +238,7 @@ class SlotFiles:
             Where it is now; None when there was nothing.
         """
         self._step("slot.discard")
-        target = os.path.join(self.root, "trash", new_lease_id())
+        target = os.path.join(self.trash, new_lease_id())
         try:
             os.rename(path, target)
         except FileNotFoundError:
@@ -239,10 +251,11 @@ class SlotFiles:
         Returns:
             What could not be deleted.
         """
-        folder, left = os.path.join(self.root, "trash"), []
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
+        left = []
+        for name in os.listdir(self.trash):
+            path = os.path.join(self.trash, name)
             self._step("trash.delete")
+            delete_subvolume(path)
             shutil.rmtree(path, ignore_errors=True)
             if os.path.lexists(path):
                 open_folders(path)
@@ -275,9 +288,16 @@ class SlotFiles:
 
     def leftovers(self) -> list[str]:
         """What processes that died in the middle have left here: half-written files, folders not yet deleted."""
-        state, trash = os.path.join(self.root, "state"), os.path.join(self.root, "trash")
+        state = os.path.join(self.root, "state")
         half = [os.path.join(state, name) for name in os.listdir(state) if _dead_writer(name)]
-        return half + [os.path.join(trash, name) for name in os.listdir(trash)]
+        half += [path for _number, path in self.asides()]
+        return half + [os.path.join(self.trash, name) for name in os.listdir(self.trash)]
+
+    def asides(self) -> list[tuple[int, str]]:
+        """Snapshots that have not taken a slot's place, with the number of the slot."""
+        slots, form = os.path.join(self.root, "slots"), re.compile(rf"{re.escape(self._name)}-(\d+){re.escape(ASIDE)}")
+        matches = [form.fullmatch(name) for name in os.listdir(slots)]
+        return [(int(match[1]), os.path.join(slots, match[0])) for match in matches if match]
 
     def remove_temporary_files(self) -> None:
         """Remove the half-written records of processes that died."""

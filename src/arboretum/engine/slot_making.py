@@ -1,0 +1,181 @@
+"""Making slots: a worktree without files first, then files from a warm sibling, else from a checkout.
+
+A slot that was filled by a sibling goes through the same reset and the same proof as any other. If that fails it is
+made once more, by a checkout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from attrs import define, evolve, field
+
+from arboretum.engine import admin_state
+from arboretum.engine.leases import LEASE_VARIABLE, new_lease_id
+from arboretum.engine.reset import Proof, SlotNotCleanError
+from arboretum.engine.slot_files import Ownership, SlotFiles, read_link
+from arboretum.engine.slots import Slot, SlotState
+from arboretum.engine.steps import Step
+from arboretum.errors import GitOperationError, PoolError
+from arboretum.values import Oid, WorktreeSpec
+from arboretum.worktree_files import btrfs
+from arboretum.worktree_files.choice import Ability
+from arboretum.worktree_files.model import FileSource, Sibling, Target
+
+if TYPE_CHECKING:
+    from arboretum.repository import Repository
+
+_log = logging.getLogger(__name__)
+
+#: Told of each state of a slot's record while it is made; it has been written already.
+Keep = Callable[[Slot], None]
+
+
+@define(eq=False, slots=False)
+class SlotMaking:
+    """Makes the worktrees of slots.
+
+    Args:
+        repository: Whose worktrees they are.
+        files: Where they are.
+        reset: Brings a slot to a commit and proves it.
+    """
+
+    repository: Repository
+    _files: SlotFiles
+    _reset: Callable[[Slot, Oid], Proof]
+    _step: Step
+    _first: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    @cached_property
+    def ability(self) -> Ability:
+        """What the file system of the pool can do."""
+        return Ability.probe(self._files.trash)
+
+    def __call__(self, slot: Slot, commit: Oid, keep: Keep) -> Proof:
+        """Make the worktree of a slot anew; what was there and is ours goes into the trash.
+
+        Args:
+            slot: The slot, whose lock the caller holds.
+            commit: Where it is to stand.
+            keep: Told of the record whenever it has changed.
+
+        Returns:
+            The proof that it is there; it is in the slot's record already.
+
+        Raises:
+            PoolError: It cannot be made.
+            SlotNotCleanError: It was made, and is not as the commit says.
+        """
+        with self._warm_sibling(slot, commit) as found:
+            if found is not None:
+                with contextlib.suppress(SlotNotCleanError, OSError):
+                    return self._made(slot, commit, keep, found)
+                _log.warning("slot %s was not right as a copy of %s: it is checked out", slot.name, found[0].name)
+            return self._made(slot, commit, keep, None)
+
+    def _made(self, slot: Slot, commit: Oid, keep: Keep, found: tuple[Slot, Sibling] | None) -> Proof:
+        slot = self._add(slot, commit, keep, found)
+        if found is not None and admin_state.read_sparse(slot.admin) == found[0].sparse:
+            slot = self._fill(slot, found[1], keep)
+        proof = self._reset(slot, commit)
+        self._keep(proof.slot, keep)
+        self._files.empty_trash()
+        return proof
+
+    def _add(self, slot: Slot, commit: Oid, keep: Keep, found: tuple[Slot, Sibling] | None) -> Slot:
+        """The worktree, without files and without an index."""
+        try:
+            self._files.discard(slot.path)
+            self._files.discard(self._files.aside(slot.path))
+            slot = evolve(
+                slot, admin="", token=new_lease_id(), commit=None, setup="", wipe=False, index="", sparse={}, bytes=0
+            )
+            self._keep(slot, keep)
+            self._step("slot.add")
+            if self.ability.snapshots and not (found and btrfs.is_subvolume(found[1].path)):
+                btrfs.make_subvolume(slot.path)
+            self.repository.backend.add_worktree(
+                WorktreeSpec(path=slot.path, detach=commit, checkout=False, force=True)
+            )
+            admin = read_link(slot.path)
+            if admin is None:
+                raise PoolError(f"{slot.path} is no worktree after it was made")
+            slot = evolve(slot, admin=admin, sparse=admin_state.read_sparse(admin))
+            self._files.mark_as_ours(slot)
+            self._keep(slot, keep)
+        except (GitOperationError, OSError) as error:
+            raise PoolError(
+                f"cannot make the worktree of slot {slot.name} in {slot.path}: {error}",
+                hint=getattr(error, "hint", "") or "check the space and the permissions there",
+            ) from error
+        return slot
+
+    def _keep(self, slot: Slot, keep: Keep) -> None:
+        self._files.write(slot)
+        keep(slot)
+
+    # --- files from a sibling ---------------------------------------------------------------------------------
+
+    def _fill(self, slot: Slot, sibling: Sibling, keep: Keep) -> Slot:
+        """Give the slot files by the first way that works; the slot as it is where none does."""
+        sha256 = self.repository.backend.sha256
+        target = Target(path=slot.path, admin=slot.admin, sha256=sha256, environment={LEASE_VARIABLE: slot.lease})
+        for source in self.ability.sources():
+            slot = self._wiped_first(slot, source, keep)
+            self._step(f"slot.{source.name}")
+            if (filled := source.fill(sibling, target)) is not None:
+                _log.debug("slot %s has its files by %s of %s: %s", slot.name, source.name, sibling.path, filled)
+                index = admin_state.index_checksum(slot.admin, sha256=sha256) or ""
+                return evolve(slot, commit=sibling.commit, index=index)
+        return slot
+
+    def _wiped_first(self, slot: Slot, source: FileSource, keep: Keep) -> Slot:
+        """Record that a slot has to be wiped *before* anything of the sibling's own can be in it."""
+        if source.exact == (not slot.wipe):
+            return slot
+        slot = evolve(slot, wipe=not source.exact)
+        self._keep(slot, keep)
+        return slot
+
+    @contextlib.contextmanager
+    def _warm_sibling(self, slot: Slot, commit: Oid) -> Iterator[tuple[Slot, Sibling] | None]:
+        """The slot that is copied. While there is none the first one is made alone, for the others to be its copies."""
+        found = self._find_sibling(slot, commit)
+        if found is None:
+            with self._first:
+                if (found := self._find_sibling(slot, commit)) is None:
+                    yield None
+                    return
+        yield found
+
+    def _find_sibling(self, slot: Slot, commit: Oid) -> tuple[Slot, Sibling] | None:
+        """A slot whose index is the one with which it was last proven clean, at this commit if there is one.
+
+        It may be in somebody's hands, and changed since: that is found out file by file (`file_copy`).
+        """
+        known = [s for s in self._files.read_all() if s.index and s.commit and s.state is not SlotState.RETIRED]
+        for other in sorted(known, key=lambda s: (s.commit != commit, -s.used)):
+            if other.number != slot.number and self._files.ownership(other) is Ownership.OURS:
+                sibling = _sibling(other, sha256=self.repository.backend.sha256)
+                if sibling is not None:
+                    return other, sibling
+        return None
+
+
+def _sibling(slot: Slot, *, sha256: bool) -> Sibling | None:
+    assert slot.commit is not None
+    try:
+        with open(os.path.join(slot.admin, "index"), "rb") as file:
+            data, settled = file.read(), os.fstat(file.fileno()).st_mtime_ns
+    except OSError:
+        return None
+    if data[-32 if sha256 else -20 :].hex() != slot.index:
+        return None
+    return Sibling(path=slot.path, index=data, settled=settled, commit=slot.commit)

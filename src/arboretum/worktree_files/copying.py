@@ -1,0 +1,213 @@
+"""Copies of a warm sibling: this process and helpers copy its files, and its index gets the stat data of the copies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import marshal
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Final
+
+from attrs import define, field
+
+from arboretum.worktree_files import file_copy
+from arboretum.worktree_files.file_copy import STAT_BYTES, UNKNOWN, Copier
+from arboretum.worktree_files.index_format import Index, IndexFormatError
+from arboretum.worktree_files.model import Filled, Sibling, Target
+
+_log = logging.getLogger(__name__)
+
+#: Within so many nanoseconds two changes of a file may have the same time: the longest tick of a kernel's clock.
+TICK: Final = 10_000_000
+#: A copy's modification time lies at least so many nanoseconds in the past.
+_PAST: Final = 2_000_000_000
+#: With fewer files a helper is not worth its start.
+_MANY: Final = 400
+_MAX_HELPERS: Final = 4
+#: A helper has everything that it needs in one module; what the user's environment says about Python is not its affair.
+_HELPER: Final = "import sys; sys.path.append(sys.argv.pop(1)); import file_copy; file_copy.main()"
+
+Entries = list[tuple[bytes, bytes, bytes]]
+
+
+@define(eq=False)
+class _Busy:
+    """How many copies are under way in this process."""
+
+    copies: int = 0
+    _mutex: threading.Lock = field(factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[int]:
+        with self._mutex:
+            self.copies += 1
+            now = self.copies
+        try:
+            yield now
+        finally:
+            with self._mutex:
+                self.copies -= 1
+
+
+_busy: Final = _Busy()
+
+
+@define(eq=False)
+class CopyFiles:
+    """Copies the files of a sibling, or lets the copies share its blocks.
+
+    Args:
+        clone: Whether they share blocks (reflinks); the file system must be able to.
+    """
+
+    name: ClassVar[str] = "copy"
+    exact: ClassVar[bool] = True
+    clone: bool = False
+
+    def fill(self, sibling: Sibling, target: Target) -> Filled | None:
+        """See `FileSource`."""
+        try:
+            index = Index.parse(sibling.index, sha256=target.sha256)
+        except IndexFormatError as error:
+            _log.debug("%s is not copied: %s", sibling.path, error)
+            return None
+        entries = index.entries()
+        if _leads_through_a_link(entries):
+            return None
+        options = {
+            "source": os.fsencode(sibling.path),
+            "target": os.fsencode(target.path),
+            "settled": sibling.settled - TICK,
+            "latest": time.time_ns() - _PAST,
+            "clone": self.clone,
+            "sha256": target.sha256,
+        }
+        stats = _copied(options, entries, target.environment)
+        write_index(target.admin, index.with_stat_data(stats))
+        left = stats.count(UNKNOWN)
+        return Filled(files=len(stats) - left, left=left)
+
+
+class CloneFiles(CopyFiles):
+    """The same with shared blocks."""
+
+    name = "reflink"
+
+    def __init__(self) -> None:
+        super().__init__(clone=True)
+
+
+def write_index(admin: str, data: bytes, *, modified: int | None = None) -> None:
+    """Put the index of a worktree in place, whole; `modified` is its time in nanoseconds, None for now."""
+    aside = os.path.join(admin, "index.lock")
+    with open(aside, "xb") as file:
+        file.write(data)
+        if modified is not None:
+            file.flush()
+            os.utime(file.fileno(), ns=(modified, modified))
+    os.replace(aside, os.path.join(admin, "index"))
+
+
+def _leads_through_a_link(entries: Entries) -> bool:
+    """Whether an entry lies below another one that is a link; no tree of git has that, but a forged one may."""
+    links = {name.lower() for words, _oid, name in entries if words[24:26] == b"\0\0" and words[26] >> 4 == 0o12}
+    if not links:
+        return False
+    folders = {name.rpartition(b"/")[0].lower() for _words, _oid, name in entries}
+    return any(above in links for folder in folders for above in _with_parents(folder))
+
+
+def _with_parents(folder: bytes) -> Iterator[bytes]:
+    while folder:
+        yield folder
+        folder = folder.rpartition(b"/")[0]
+
+
+def _copied(options: dict[str, object], entries: Entries, environment: Mapping[str, str]) -> list[bytes]:
+    """The stat data of the copies, entry by entry."""
+    size = file_copy.chunk_size(len(entries))
+    done: dict[int, bytes] = {}
+    with _busy.one_more() as copies:
+        queue = file_copy.fill_queue(len(entries))
+        try:
+            # Several copies at once leave this process to itself: its threads would only wait for each other.
+            helpers = _helpers(len(entries), alone=copies == 1)
+            with _started(helpers, options, entries, queue, environment) as started:
+                if copies == 1 or not started:
+                    with contextlib.suppress(OSError):
+                        done |= file_copy.work(Copier(**options), entries, queue)  # type: ignore[arg-type]  # as the helper gets them
+                for helper in started:
+                    done |= _results(helper)
+        finally:
+            os.close(queue)
+    stats = [UNKNOWN] * len(entries)
+    for number, words in done.items():
+        parts = [words[at : at + STAT_BYTES] for at in range(0, len(words), STAT_BYTES)]
+        if number >= 0:
+            stats[number * size : number * size + len(parts)] = parts
+    return stats
+
+
+def _helpers(count: int, *, alone: bool) -> int:
+    if count < _MANY:
+        return 0
+    return min(_processors() - 1, _MAX_HELPERS) if alone else 1
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _started(
+    count: int, options: dict[str, object], entries: Entries, queue: int, environment: Mapping[str, str]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Helper processes; they are gone afterwards, whatever happens."""
+    started: list[subprocess.Popen[bytes]] = []
+    if not count or not sys.executable:
+        yield started
+        return
+    with tempfile.TemporaryFile() as job:
+        job.write(marshal.dumps((options, entries, os.getpid())))
+        job.flush()
+        try:
+            for _ in range(count):
+                with contextlib.suppress(OSError):
+                    started.append(_start(job.fileno(), queue, environment))
+            yield started
+        finally:
+            for helper in started:
+                helper.kill()
+                helper.wait()
+                if helper.stdout is not None:
+                    helper.stdout.close()
+
+
+def _start(job: int, queue: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    folder = os.path.dirname(os.path.abspath(file_copy.__file__))
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _HELPER, folder, str(job), str(queue)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(job, queue),
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
+def _results(helper: subprocess.Popen[bytes]) -> dict[int, bytes]:
+    """What a helper has done; nothing for one that was ended half-way: git writes its files then."""
+    assert helper.stdout is not None
+    data = helper.stdout.read()
+    try:
+        done = marshal.loads(data)  # noqa: S302  # what our own helper wrote
+    except (ValueError, EOFError, TypeError):
+        return {}
+    return done if isinstance(done, dict) else {}
