@@ -12,8 +12,9 @@ from arboretum.testing.builders import RepositoryBuilder
 from arboretum.values import Oid
 from arboretum.worktree_files.model import Sibling, Target
 
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
+SCALE = float(os.environ.get("ARBORETUM_TEST_SCALE", "1"))
+settings.register_profile("copies", deadline=None, max_examples=int(25 * SCALE) or 1)
+settings.load_profile("copies")
 
 
 def admin_of(tree: Path) -> str:
