@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from arboretum.cli.app import run
 from arboretum.orchestration.merge import check_conflicts
-from arboretum.orchestration.orchestrator import read_board
+from arboretum.orchestration.orchestrator import orchestrations_folder, read_board
 from arboretum.orchestration.report import gantt, render_html, render_markdown
 from arboretum.orchestration.states import TaskState
 from arboretum.repository import Repository
@@ -317,3 +317,49 @@ def test_the_report_of_the_twelve_tasks(tmp_path: Path, monkeypatch: pytest.Monk
         if record.state is not TaskState.MERGED:
             assert record.reason.split("`")[0].strip() in html.replace("&#39;", "'")
     assert render_markdown(board).count("ms\n") == 14
+
+
+# --- what earlier runs did ---
+
+
+def test_history_lists_orchestrations_and_show_shows_them_again(command: Any, tasks: str, tmp_path: Path) -> None:
+    """An orchestration is among the runs; it is shown again by the beginning of its id, with report and output."""
+    code, out, _ = command("orchestrate", tasks, "--format", "json")
+    assert code == 0
+    first = json.loads(out)
+    listed = json.loads(command("history", "--format", "json")[1])["runs"]
+    assert [(r["run"], r["kind"], r["status"], r["good"], r["tasks"]) for r in listed] == [
+        (first["run"], "orchestration", "done", 2, 2)
+    ]
+    assert "2/2 good" in command("history")[1]
+    page = tmp_path / "again.html"
+    code, out, _ = command("show", first["run"][:-1], "--format", "json", "--report", f"html:{page}")
+    assert (code, json.loads(out)) == (0, first)
+    assert first["run"] in page.read_text()
+    assert command("show", "--format", "json")[1] == out, "the last one"
+    code, _, said = command("show", "--trial", "three")
+    assert code == 2
+    assert "one, two" in said
+    assert command("show", "--report", f"junit:{page}")[0] == 2
+
+
+def test_what_a_task_printed_is_shown(command: Any, tmp_path: Path) -> None:
+    """The output of a task, also of an earlier attempt, is shown by the task's id."""
+    path = tmp_path / "noisy.toml"
+    line = 'command = {shell = "echo attempt {attempt}; test {attempt} = 2"}\n'
+    path.write_text(line + '[[task]]\nid = "a"\nscope = ["/a"]\nretries = 1\n')
+    command("orchestrate", str(path))
+    assert command("show", "--trial", "a")[1].strip() == "attempt 2"
+    assert command("show", "--trial", "a#1")[1].strip() == "attempt 1"
+
+
+def test_a_killed_orchestration_is_told_as_interrupted(command: Any, tasks: str, repository: Repository) -> None:
+    """A run whose process died is interrupted, not running; one of which there is no event is left out."""
+    run = json.loads(command("orchestrate", tasks, "--format", "json")[1])["run"]
+    folder = Path(orchestrations_folder(repository))
+    journal = folder / run / "events.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    (folder / "20990101-000000-aaaaaa").mkdir()
+    (folder / "20990101-000000-aaaaaa" / "events.jsonl").touch()
+    assert [row["status"] for row in json.loads(command("history", "--format", "json")[1])["runs"]] == ["interrupted"]
+    assert command("show", run)[0] == 130

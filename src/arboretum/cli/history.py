@@ -11,6 +11,7 @@ import click
 from arboretum.cli.app import Context, pass_context
 from arboretum.cli.exit_codes import ExitCode
 from arboretum.cli.options import format_option
+from arboretum.cli.orchestration import orchestrations, show_orchestration
 from arboretum.cli.ranges import show_bisect, show_each
 from arboretum.cli.run import parse_reports, show_result, write_reports
 from arboretum.durations import format_duration
@@ -19,6 +20,7 @@ from arboretum.engine.journal import iter_runs, read_journal, runs_folder
 from arboretum.engine.result import BisectResult, EachResult, RunResult
 from arboretum.engine.store import ResultStore
 from arboretum.errors import UsageError
+from arboretum.orchestration.orchestrator import orchestrations_folder
 from arboretum.repository import Repository
 
 if TYPE_CHECKING:
@@ -41,13 +43,40 @@ Examples:
 @format_option
 @pass_context
 def history(context: Context, limit: int, output: str) -> int:
-    """List the runs of this repository, the newest first."""
-    with context.repository() as repository, _store(repository) as store:
-        live = {run: read_journal(runs_folder(repository.state_dir), run).status for run in _newest(repository, limit)}
+    """List the runs and the orchestrations of this repository, the newest first."""
+    with context.repository() as repository:
+        rows = [*_tested(repository, limit), *orchestrations(repository, limit)]
+    rows = sorted(rows, key=lambda row: float(row["started"]), reverse=True)[:limit]
+    if output == "json":
+        context.renderer.json({"schema": "arboretum/history/1", "runs": rows})
+        return ExitCode.HOLDS
+    context.renderer.table(
+        "",
+        ("run", "kind", "started", "took", "status", "what"),
+        [
+            (
+                row["run"],
+                row["kind"],
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"])),
+                "–" if row["duration_s"] is None else format_duration(row["duration_s"]),
+                row["status"],
+                (row["title"] or row["command"]) + (f" ({row['good']}/{row['tasks']} good)" if "tasks" in row else ""),
+            )
+            for row in rows
+        ],
+    )
+    return ExitCode.HOLDS
+
+
+def _tested(repository: Repository, limit: int) -> list[dict[str, Any]]:
+    folder = runs_folder(repository.state_dir)
+    live = {run: read_journal(folder, run).status for run in list(iter_runs(folder))[:limit]}
+    with _store(repository) as store:
         records = store.runs(limit=limit)
-    rows: list[dict[str, Any]] = [
+    return [
         {
             "run": record.id,
+            "kind": "run",
             "title": record.title,
             "command": record.command,
             "started": record.started,
@@ -56,28 +85,6 @@ def history(context: Context, limit: int, output: str) -> int:
         }
         for record in records
     ]
-    if output == "json":
-        context.renderer.json({"schema": "arboretum/history/1", "runs": rows})
-        return ExitCode.HOLDS
-    context.renderer.table(
-        "",
-        ("run", "started", "took", "status", "what"),
-        [
-            (
-                row["run"],
-                time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"])),
-                "–" if row["duration_s"] is None else format_duration(row["duration_s"]),
-                row["status"],
-                row["title"] or row["command"],
-            )
-            for row in rows
-        ],
-    )
-    return ExitCode.HOLDS
-
-
-def _newest(repository: Repository, limit: int) -> list[str]:
-    return list(iter_runs(runs_folder(repository.state_dir)))[:limit]
 
 
 @click.command(
@@ -91,14 +98,18 @@ Examples:
 )
 @click.argument("run", required=False)
 @click.option("--report", "reports", multiple=True, metavar="FORMAT:FILE", help="Write json, junit, markdown or html.")
-@click.option("--trial", metavar="ID", help="Show what this trial printed: off-by-one, off-by-one#2, a commit.")
+@click.option("--trial", metavar="ID", help="Show what this trial or task printed: off-by-one, off-by-one#2, a commit.")
 @format_option
 @pass_context
 def show(context: Context, run: str | None, reports: tuple[str, ...], trial: str | None, output: str) -> int:
-    """Show a run again (the last one if RUN is left out); the exit code is the run's."""
-    targets = parse_reports(reports)
+    """Show a run or an orchestration again (the last one if RUN is left out); the exit code is the run's."""
     with context.repository() as repository:
-        result = kept_result(runs_folder(repository.state_dir), run_id(repository, run))
+        tested, orchestrated = runs_folder(repository.state_dir), orchestrations_folder(repository)
+        folder, name = find_run(run, tested, orchestrated)
+        if folder == orchestrated:
+            return show_orchestration(context, repository, name, reports, trial, output)
+        targets = parse_reports(reports)
+        result = kept_result(tested, name)
         if trial is not None:
             context.renderer.text(_printed(result, trial))
             return ExitCode.HOLDS
@@ -144,18 +155,18 @@ def _trials(result: Result) -> list[tuple[str, Trial]]:
             return [(trial.hypothesis, trial) for trial in result.trials]
 
 
-def run_id(repository: Repository, text: str | None) -> str:
-    """The run whose id starts with `text`; the last one for None.
+def find_run(text: str | None, *folders: str) -> tuple[str, str]:
+    """The folder and the id of the run whose id starts with `text`; for None of the last one.
 
     Raises:
-        UsageError: None or several do.
+        UsageError: No run, or several.
     """
-    runs = list(iter_runs(runs_folder(repository.state_dir)))
-    found = runs[:1] if text is None else [run for run in runs if run.startswith(text)]
+    runs = [(run, folder) for folder in folders for run in iter_runs(folder)]
+    found = sorted(runs)[-1:] if text is None else [(run, folder) for run, folder in runs if run.startswith(text)]
     if len(found) != 1:
-        what = "there is no run yet" if text is None else f"{len(found)} runs start with {text!r}"
+        what = "there is no run yet" if text is None else f"{len(found) or 'no'} runs start with {text!r}"
         raise UsageError(what, hint="list the runs with: arboretum history")
-    return found[0]
+    return found[0][1], found[0][0]
 
 
 @click.command(
@@ -173,7 +184,7 @@ Examples:
 def why(context: Context, run: str, hypothesis: str, attempt: int, output: str) -> int:
     """Say why the result of HYPOTHESIS in RUN was, or was not, taken from the cache, field by field."""
     with context.repository() as repository, _store(repository) as store:
-        name = run_id(repository, run)
+        _, name = find_run(run, runs_folder(repository.state_dir))
         found = store.why(name, hypothesis, attempt)
     if found is None:
         raise UsageError(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 from attrs import evolve
@@ -17,9 +18,10 @@ from arboretum.cli.exit_codes import ExitCode
 from arboretum.cli.options import executor_option, format_option, jobs_option
 from arboretum.cli.orchestration_live import display_for, show_board, show_split
 from arboretum.cli.run import EventLines, parse_reports
+from arboretum.engine.journal import iter_runs
 from arboretum.engine.model import CommandSpec
 from arboretum.engine.plan_file import parse_command
-from arboretum.errors import UsageError
+from arboretum.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from arboretum.distributed.site import DaskSite
@@ -168,11 +170,10 @@ def orchestrate(
     jobs: int | None,
 ) -> int:
     """Run the tasks in TASKS in worktrees of their own, as room comes free, and merge what is good."""
-    from arboretum.orchestration.documents import board_document, split_document
+    from arboretum.orchestration.documents import split_document
     from arboretum.orchestration.planning import plan_split
-    from arboretum.orchestration.report import RENDERERS, summary, write_report
 
-    targets = parse_reports(reports, known=tuple(RENDERERS))
+    targets = board_reports(reports)
     with context.repository() as repository:
         if dry_run:
             found = plan_split(repository, _loaded(context, tasks, base), jobs=jobs)
@@ -186,6 +187,21 @@ def orchestrate(
                 context, repository, tasks, into=into, base=base, resume=resume, retry=retry, jobs=jobs, events=events,
                 site=site,
             )  # fmt: skip
+    return tell_board(context, board, targets, output)
+
+
+def board_reports(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """The formats and files of ``--report``, for an orchestration."""
+    from arboretum.orchestration.report import RENDERERS
+
+    return parse_reports(texts, known=tuple(RENDERERS))
+
+
+def tell_board(context: Context, board: Board, targets: Sequence[tuple[str, str]], output: str) -> int:
+    """Write the reports that were asked for, show the run, and give its exit code."""
+    from arboretum.orchestration.documents import board_document
+    from arboretum.orchestration.report import summary, write_report
+
     for form, path in targets:
         write_report(board, form, path)
     if output == "json":
@@ -197,6 +213,49 @@ def orchestrate(
         return ExitCode.INTERRUPTED
     delivered = board.into is None or board.moved is not None or board.tip == board.base
     return ExitCode.HOLDS if board.all_good and delivered else ExitCode.DOES_NOT_HOLD
+
+
+def orchestrations(repository: Repository, limit: int) -> list[dict[str, Any]]:
+    """The newest orchestrations, as rows of ``arboretum history``."""
+    from arboretum.orchestration.orchestrator import orchestrations_folder, read_board
+
+    rows: list[dict[str, Any]] = []
+    for run in list(iter_runs(orchestrations_folder(repository)))[:limit]:
+        with contextlib.suppress(StoreError):  # it was killed before it had begun
+            board = read_board(repository, run)
+            rows.append(
+                {
+                    "run": run,
+                    "kind": "orchestration",
+                    "title": board.plan.title or f"{len(board.records)} tasks",
+                    "command": "",
+                    "started": board.started,
+                    "duration_s": None if board.ended is None else round(board.ended - board.started, 3),
+                    "status": board.status,
+                    "good": sum(record.state.is_good for record in board.records.values()),
+                    "tasks": len(board.records),
+                }
+            )
+    return rows
+
+
+def show_orchestration(
+    context: Context, repository: Repository, run: str, reports: Sequence[str], task: str | None, output: str
+) -> int:
+    """What ``arboretum show`` does for an orchestration: show it again, or what a task of it printed."""
+    from arboretum.orchestration.orchestrator import orchestrations_folder, read_board
+    from arboretum.report.exhibits import output_in
+
+    targets, board = board_reports(reports), read_board(repository, run)
+    if task is None:
+        return tell_board(context, board, targets, output)
+    name, _, number = task.partition("#")
+    if name not in board.records:
+        raise UsageError(f"the run {run} has no task {name!r}", hint=f"its tasks: {', '.join(board.records)}")
+    attempt = number or str(max(1, board.records[name].attempts))
+    folder = os.path.join(orchestrations_folder(repository), run, "outputs", f"{name}.{attempt}")
+    context.renderer.text(output_in(folder))
+    return ExitCode.HOLDS
 
 
 def _carried_out(

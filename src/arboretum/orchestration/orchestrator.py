@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def runs_folder(repository: Repository) -> str:
+def orchestrations_folder(repository: Repository) -> str:
     """Where the journals of orchestrations are."""
     return os.path.join(repository.state_dir, "orchestrations")
 
@@ -60,8 +60,12 @@ def read_board(repository: Repository, run: str) -> Board:
         UsageError: There is no such run.
         StoreError: Its journal cannot be read.
     """
-    folder = _existing(runs_folder(repository), run)
-    return Board.of(read_journal(folder, run, decode=events.decode_event).events)
+    folder = _existing(orchestrations_folder(repository), run)
+    contents = read_journal(folder, run, decode=events.decode_event)
+    board = Board.of(contents.events)
+    if board.status == "running" and not contents.live:
+        board.status = "interrupted"  # its process was killed
+    return board
 
 
 @define(eq=False)
@@ -132,7 +136,7 @@ class Orchestrator:
             slots=limits.slots,
             plan=plan_record(plan),
         )
-        journal = Journal.open(runs_folder(repository), run)
+        journal = Journal.open(orchestrations_folder(repository), run)
         made = cls(repository, Board.begun(event), limits, journal, Observers.of(observers), site=site)
         try:
             journal.write(event)
@@ -170,7 +174,7 @@ class Orchestrator:
             DirtyWorktreeError: The kept worktree of such a task has changes that are not committed.
             StoreError: It is going on in another process, or its journal cannot be read.
         """
-        journal = Journal.open(_existing(runs_folder(repository), run), run)
+        journal = Journal.open(_existing(orchestrations_folder(repository), run), run)
         try:
             board = read_board(repository, run)
             retry = tuple(retry)
@@ -277,7 +281,7 @@ class Orchestrator:
         verifier = Verifier(self.board.plan, self.repository, integration, workspaces, threads, self._tell)
         integrator = Integrator(self.board, integration, verifier, workspaces, threads, self._tell)
         site = self.site or LocalSite(self.repository.runner)
-        runs_dir = runs_folder(self.repository)
+        runs_dir = orchestrations_folder(self.repository)
         runner = TaskRunner(
             self.repository,
             site,
@@ -374,7 +378,7 @@ def amend_scope(
         InvalidValueError: A text is no pattern.
         StoreError: The run is going on.
     """
-    journal = Journal.open(_existing(runs_folder(repository), run), run)
+    journal = Journal.open(_existing(orchestrations_folder(repository), run), run)
     with journal:
         board = read_board(repository, run)
         record = board.records.get(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,12 @@ def output_of(trial: Trial) -> str:
     """What `trial` printed: its kept output, or its last lines where the files are gone."""
     parts = [text for name in ("stdout", "stderr") if (text := _read(trial.output_paths.get(name)))]
     return printable("\n".join(parts) if parts else trial.output_tail)
+
+
+def output_in(folder: str) -> str:
+    """What a command printed whose whole output is kept in `folder`; empty where nothing is."""
+    files = (os.path.join(folder, name + end) for name in ("stdout", "stderr") for end in ("", ".gz"))
+    return printable("\n".join(filter(None, map(_read, files))))
 
 
 def _read(path: str | None) -> str:
