@@ -83,6 +83,7 @@ class Dispatcher:
     _cancelling: set[TrialKey] = field(factory=set, init=False)
     _retried: set[TrialKey] = field(factory=set, init=False)
     _looked_up: set[TrialKey] = field(factory=set, init=False)
+    _keys: dict[TrialKey, CacheKey] = field(factory=dict, init=False)  # of those looked up and not yet finished
     _own: set[str] = field(factory=set, init=False)  # digests of results of this run: no evidence a second time
     _errors: int = field(default=0, init=False)
     _failure: BaseException | None = field(default=None, init=False)
@@ -232,7 +233,8 @@ class Dispatcher:
             return list(trials)
 
     def _keep_one(self, store: TrialStore, trial: Trial) -> Trial:
-        key = self._key((trial.hypothesis, trial.attempt))
+        place = (trial.hypothesis, trial.attempt)
+        key = self._keys.pop(place, None) or self._key(place)
         kept = store.record_trial(self.run, trial, key=key)
         if self.keep and not trial.cached:
             self._own.add(key.digest)
@@ -250,7 +252,10 @@ class Dispatcher:
             key: self._key(key) for key in keys if not self.variants[key[0]].problem and key not in self._looked_up
         }
         self._looked_up.update(unknown)
-        if self.store is None or not self.reuse or not unknown:
+        if self.store is None:
+            return found
+        self._keys.update(unknown)
+        if not self.reuse or not unknown:
             return found
         try:
             stored = self.store.get_many(unknown.values())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
 from arboretum.engine.model import Judgement, Outcome, Plan, Trial, Verdict
 from arboretum.values import Oid
@@ -16,6 +17,15 @@ class RunStatus(enum.StrEnum):
     DONE = "done"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+
+
+def _count(items: Sequence[object]) -> str:
+    """How many there are: asyncio puts the result of a task into a text that nobody sees, each time it ends."""
+    return f"<{len(items)}>"
+
+
+def _title(plan: Plan) -> str:
+    return repr(plan.title)
 
 
 @frozen(kw_only=True)
@@ -36,10 +46,10 @@ class RunResult:
     """
 
     run: str
-    plan: Plan
+    plan: Plan = field(repr=_title)
     base: Oid
-    control: tuple[Trial, ...]
-    judgements: tuple[Judgement, ...]
+    control: tuple[Trial, ...] = field(repr=_count)
+    judgements: tuple[Judgement, ...] = field(repr=_count)
     recommendation: str
     status: RunStatus = RunStatus.DONE
     started: float = 0.0
@@ -93,7 +103,7 @@ class EachResult:
     """What the command said of every commit of a range, oldest first."""
 
     run: str
-    commits: tuple[CommitResult, ...]
+    commits: tuple[CommitResult, ...] = field(repr=_count)
     status: RunStatus = RunStatus.DONE
     duration: float = 0.0
 
@@ -126,10 +136,10 @@ class BisectResult:
 
     run: str
     first_bad: Oid | None
-    candidates: tuple[Oid, ...]
+    candidates: tuple[Oid, ...] = field(repr=_count)
     confidence: float = 1.0
-    trials: tuple[Trial, ...] = ()
-    log: str = ""
+    trials: tuple[Trial, ...] = field(default=(), repr=_count)
+    log: str = field(default="", repr=False)
     status: RunStatus = RunStatus.DONE
     duration: float = 0.0
     rounds: int = 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from attrs import evolve
 
 from arboretum.engine.archive import keep_if_possible, keep_plan, keep_result
 from arboretum.engine.journal import runs_folder
-from arboretum.engine.model import Outcome, Plan, Verdict
+from arboretum.engine.model import Judgement, Outcome, Plan, Verdict
 from arboretum.engine.plan_file import validate
 from arboretum.engine.result import RunResult, RunStatus
 from arboretum.engine.search import HypothesisSearch
@@ -63,13 +64,14 @@ async def run_plan_async(
             subjects=[h.id for h in search.order],
             trials=plan.repeats * len(variants),
         )
+    ranking = search.ranking()
     result = RunResult(
         run=session.run,
         plan=plan,
         base=variants[0].commit,
         control=search.control,
-        judgements=search.ranking(),
-        recommendation=_recommendation(search, status),
+        judgements=ranking,
+        recommendation=_recommendation(search, ranking, status),
         status=status,
         started=started,
         duration=time.monotonic() - clock,
@@ -79,8 +81,7 @@ async def run_plan_async(
     return result
 
 
-def _recommendation(search: HypothesisSearch, status: RunStatus) -> str:
-    ranking = search.ranking()
+def _recommendation(search: HypothesisSearch, ranking: Sequence[Judgement], status: RunStatus) -> str:
     if status is RunStatus.INTERRUPTED:
         return "The run was interrupted; go on with --resume: finished trials are not repeated."
     problems = {t.outcome for t in search.control if not t.outcome.is_evidence} - {Outcome.CANCELLED}

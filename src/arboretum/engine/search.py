@@ -52,16 +52,21 @@ class HypothesisSearch:
     plan: Plan
     trials: dict[str, dict[int, Trial]] = field(factory=dict, init=False)
     judgements: dict[str, Judgement] = field(factory=dict, init=False)
-    _places: dict[str, int] = field(factory=dict, init=False, repr=False)  # of each subject in the order of trying
+    #: For each attempt the subjects that still need it, in the order of trying; of complete ones none is left.
+    _untried: dict[int, dict[str, None]] = field(factory=dict, init=False, repr=False)
+    _open: dict[str, None] = field(factory=dict, init=False, repr=False)  # what is not complete, in the same order
+    _judged: dict[str, tuple[tuple[Trial, ...], tuple[Trial, ...], Judgement]] = field(
+        factory=dict, init=False, repr=False
+    )
     _hypotheses: dict[str, Hypothesis] = field(factory=dict, init=False, repr=False)
-    _complete: set[str] = field(factory=set, init=False, repr=False)
     settle: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._hypotheses |= {h.id: h for h in self.plan.hypotheses}
         subjects = (CONTROL, *(h.id for h in self.order))
         self.trials |= {subject: {} for subject in subjects}
-        self._places |= {subject: place for place, subject in enumerate(subjects)}
+        self._open |= dict.fromkeys(subjects)
+        self._untried |= {attempt: dict.fromkeys(subjects) for attempt in range(1, self.plan.repeats + 1)}
 
     @property
     def control(self) -> tuple[Trial, ...]:
@@ -78,7 +83,7 @@ class HypothesisSearch:
         """Whether nothing more has to be tried."""
         if self.plan.stop_on_supported and any(j.verdict is Verdict.SUPPORTED for j in self.judgements.values()):
             return True
-        return len(self._complete) == len(self.trials)
+        return not self._open
 
     def trials_of(self, subject: str) -> tuple[Trial, ...]:
         """The trials of a hypothesis (or of the control), by attempt."""
@@ -88,39 +93,44 @@ class HypothesisSearch:
         """See `Strategy`."""
         if self.is_over:
             return ()
-        subjects = [subject for subject in self._places if subject not in self._complete]
-        known = CONTROL in self._complete or any(t.outcome.is_evidence for t in self.control)
-        if self.plan.auto_timeout and not known:  # no timeout can be derived yet
-            subjects = [CONTROL]
+        known = CONTROL not in self._open or any(t.outcome.is_evidence for t in self.control)
+        subjects = (
+            self._open if known or not self.plan.auto_timeout else {CONTROL: None}
+        )  # else no timeout is known yet
         # What runs goes on; only then is the rest of the room given to others.
         keys = [key for key in running if key[0] in subjects][:limit]
-        others = (key for key in self._untried(subjects) if key not in keys)
+        others = (key for key in self._next(subjects) if key not in keys)
         return [*keys, *itertools.islice(others, limit - len(keys))]
 
-    def _untried(self, subjects: Sequence[str]) -> Iterator[TrialKey]:
-        attempts = range(1, self.plan.repeats + 1)
-        keys = ((subject, attempt) for attempt in attempts for subject in subjects)
+    def _next(self, subjects: Collection[str]) -> Iterator[TrialKey]:
         if self.plan.stop_on_supported:
-            keys = ((subject, attempt) for subject in subjects for attempt in attempts)
-        return (key for key in keys if key[1] not in self.trials[key[0]])
+            return ((s, attempt) for s in subjects for attempt, untried in self._untried.items() if s in untried)
+        return ((s, attempt) for attempt, untried in self._untried.items() for s in untried if s in subjects)
 
     def record(self, trial: Trial) -> tuple[Judgement, ...]:
         """See `Strategy`. Returns the judgements that are now final."""
         subject = trial.hypothesis
         self.trials[subject][trial.attempt] = trial
+        self._untried.get(trial.attempt, {}).pop(subject, None)
         if not self._is_complete(subject):
             return ()
-        self._complete.add(subject)
-        if CONTROL not in self._complete:
+        self._open.pop(subject, None)
+        for untried in self._untried.values():
+            untried.pop(subject, None)
+        if CONTROL in self._open:
             return ()
         ripe = self.order if subject == CONTROL else (self._hypotheses[subject],)
-        found = tuple(self.judge(h) for h in ripe if h.id in self._complete and h.id not in self.judgements)
+        found = tuple(self.judge(h) for h in ripe if h.id not in self._open and h.id not in self.judgements)
         self.judgements |= {j.hypothesis: j for j in found}
         return found
 
     def judge(self, hypothesis: Hypothesis) -> Judgement:
         """The judgement by what is known now."""
-        return judge(hypothesis, self.trials_of(hypothesis.id), self.control)
+        trials, control = self.trials_of(hypothesis.id), self.control
+        known = self._judged.get(hypothesis.id)
+        if known is None or known[:2] != (trials, control):
+            known = self._judged[hypothesis.id] = trials, control, judge(hypothesis, trials, control)
+        return known[2]
 
     def ranking(self) -> tuple[Judgement, ...]:
         """All hypotheses, judged by all that is known now, best first.
@@ -145,15 +155,21 @@ class OncePerSubject:
     subjects: Mapping[str, str]
     results: dict[str, Trial] = field(factory=dict, init=False)
     settle: float = field(default=0.0, init=False)
+    _open: dict[str, str] = field(factory=dict, init=False, repr=False)  # for each tree without a result who tries it
+
+    def __attrs_post_init__(self) -> None:
+        for subject, tree in self.subjects.items():
+            self._open.setdefault(tree, subject)
 
     def wanted(self, running: Collection[TrialKey], limit: int) -> Sequence[TrialKey]:
         """See `Strategy`."""
         del running  # the order never changes, so what was asked for first is asked for again
-        first = {tree: subject for subject, tree in reversed(list(self.subjects.items())) if tree not in self.results}
-        return [(subject, 1) for subject, tree in self.subjects.items() if first.get(tree) == subject][:limit]
+        return [(subject, 1) for subject in itertools.islice(self._open.values(), limit)]
 
     def record(self, trial: Trial) -> tuple[Judgement, ...]:
         """See `Strategy`."""
         if trial.outcome is not Outcome.CANCELLED:
-            self.results[self.subjects[trial.hypothesis]] = trial
+            tree = self.subjects[trial.hypothesis]
+            self.results[tree] = trial
+            self._open.pop(tree, None)
         return ()
