@@ -101,20 +101,31 @@ def translated(
     try:
         yield
     except ArboretumError as error:
-        if isinstance(error, GitOperationError) and not error.operation:
-            error.operation = operation
+        _place(error, operation)
         raise
     except NATIVE_ERRORS as error:
         raise translate(error, operation, subject=subject, otherwise=otherwise) from error
 
 
+def _place(error: ArboretumError, operation: str) -> None:
+    """Let an error of ours say in which operation it came up."""
+    if isinstance(error, GitOperationError) and not error.operation:
+        error.operation = operation
+
+
 def operation(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Make a method of the port an operation: named after the method, its errors translated."""
+    name = function.__name__
 
     @functools.wraps(function)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with translated(function.__name__):
+        try:  # `translated` does the same, but a generator takes longer than many a read
             return function(*args, **kwargs)
+        except ArboretumError as error:
+            _place(error, name)
+            raise
+        except NATIVE_ERRORS as error:
+            raise translate(error, name) from error
 
     return guarded
 

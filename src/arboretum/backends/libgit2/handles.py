@@ -108,7 +108,10 @@ class _Handle:
 
     def is_current(self) -> bool:
         """Whether its worktree is still there, with the configuration that it was opened with."""
-        return tuple(map(_stamp, self.watched)) == self.stamps and os.path.exists(self.head)
+        for path, stamp in zip(self.watched, self.stamps, strict=True):
+            if _stamp(path) != stamp:
+                return False
+        return os.access(self.head, os.F_OK)
 
 
 def _stamp(path: str) -> _Stamp:
@@ -159,7 +162,7 @@ class Handles:
         Raises:
             WorktreeNotFoundError: It is not a worktree of this repository.
         """
-        if worktree is None or worktree in {self.path, self.layout.worktree}:
+        if worktree is None or worktree in (self.path, self.layout.worktree):
             return self.main()
         return self._get(worktree)
 
@@ -172,7 +175,8 @@ class Handles:
         mine = self._mine()
         found = mine.get(path)
         if found is not None and found.is_current():
-            mine.move_to_end(path)
+            if len(mine) > 1:
+                mine.move_to_end(path)
             return found.repository
         opened = mine[path] = _Handle.of(self._open_member(path), self.layout.common_dir)
         while len(mine) > _KEPT:

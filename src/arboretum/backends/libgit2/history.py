@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-
-from attrs import frozen
+from typing import NamedTuple
 
 from arboretum.values import Oid
 
 
-@frozen
-class Step:
+class Step(NamedTuple):
     """What a walk needs to know of one commit.
 
-    Args:
+    Attributes:
         date: Its committer date in seconds.
         parents: The parents that the walk follows.
         shown: Whether the commit is part of the result.

@@ -14,7 +14,7 @@ import pygit2
 from attrs import frozen
 from pygit2.enums import DeltaStatus, DiffOption, SortMode
 
-from arboretum.backends.libgit2.modes import mode_of
+from arboretum.backends.libgit2.modes import mode_of, oid_of
 from arboretum.backends.memory.merge import TreeMerge
 from arboretum.backends.memory.objects import Entry, Snapshot, path_key
 from arboretum.values import MergeOutcome, Oid
@@ -35,7 +35,7 @@ class Blobs:
 
     def put_blob(self, data: bytes) -> Oid:
         """Store a blob."""
-        return Oid(str(self.repository.create_blob(data)))
+        return oid_of(self.repository.create_blob(data))
 
 
 def merge_commits(repository: pygit2.Repository, ours: pygit2.Commit, theirs: pygit2.Commit) -> MergeOutcome:
@@ -50,7 +50,7 @@ def merge_trees(
     done = _merge(repository, base, ours, theirs)
     if done.conflicts:
         return MergeOutcome(None, tuple(sorted(done.conflicts, key=path_key)))
-    return MergeOutcome(Oid(str(_stored(repository, ours, done))))
+    return MergeOutcome(oid_of(_stored(repository, ours, done)))
 
 
 def _merge(repository: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, theirs: pygit2.Tree) -> TreeMerge:
@@ -74,7 +74,7 @@ def changes_of(diff: pygit2.Diff) -> dict[str, tuple[Entry | None, Entry | None]
 
 
 def _entry(side: pygit2.DiffFile) -> Entry:
-    return mode_of(side.mode), Oid(str(side.id))
+    return mode_of(side.mode), oid_of(side.id)
 
 
 def _after(

@@ -15,7 +15,7 @@ from pygit2.enums import DiffOption, ObjectType, SortMode
 from arboretum.backends.identity import plain
 from arboretum.backends.libgit2 import gate, history, merging
 from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation, translate
-from arboretum.backends.libgit2.modes import mode_of
+from arboretum.backends.libgit2.modes import mode_of, oid_of
 from arboretum.backends.libgit2.session import Session
 from arboretum.backends.memory.diffs import make_patch
 from arboretum.backends.memory.disk import File
@@ -67,12 +67,14 @@ def to_commit(native: pygit2.Commit) -> Commit:
         message = native.raw_message.decode(encoding or "utf-8", "strict" if encoding else "surrogateescape")
     except (LookupError, UnicodeDecodeError):
         message = native.raw_message.decode("utf-8", "surrogateescape")
+    author, committer = native.author, native.committer
+    who = _signature(author)
     return Commit(
-        Oid(str(native.id)),
-        Oid(str(native.tree_id)),
-        tuple(Oid(str(parent)) for parent in native.parent_ids),
-        _signature(native.author),
-        _signature(native.committer),
+        oid_of(native.id),
+        oid_of(native.tree_id),
+        tuple(map(oid_of, native.parent_ids)),
+        who,
+        who if author == committer else _signature(committer),  # nearly always the same person at the same moment
         message,
     )
 
@@ -98,7 +100,7 @@ class Objects(Session):
             )
         try:
             found = repository.revparse_single(revision)
-            return Oid(str(found.peel(pygit2.Commit).id))
+            return oid_of(found.peel(pygit2.Commit).id)
         except NATIVE_ERRORS as error:
             raise self._unresolved(repository, revision, error) from error
 
@@ -180,7 +182,7 @@ class Objects(Session):
 
         def step(oid: Oid) -> history.Step:
             native = commits[oid] = self._commit(repository, oid)
-            parents: Sequence[Oid] = [Oid(str(parent)) for parent in native.parent_ids]
+            parents: Sequence[Oid] = [oid_of(parent) for parent in native.parent_ids]
             if query.first_parent:
                 parents = parents[:1]
             shown = True
@@ -208,7 +210,7 @@ class Objects(Session):
     @operation
     def merge_base(self, one: Oid, two: Oid) -> Oid | None:
         found = self.handles.main().merge_base(one, two)
-        return None if found is None else Oid(str(found))
+        return None if found is None else oid_of(found)
 
     @operation
     def read_tree(self, tree: Oid) -> tuple[TreeEntry, ...]:
@@ -228,7 +230,7 @@ class Objects(Session):
 
     @operation
     def write_blob(self, data: bytes) -> Oid:
-        return Oid(str(self.handles.main().create_blob(data)))
+        return oid_of(self.handles.main().create_blob(data))
 
     @operation
     def write_tree(self, entries: Sequence[TreeEntry]) -> Oid:
@@ -260,7 +262,7 @@ class Objects(Session):
         lines = [f"tree {tree}", *(f"parent {self._commit(repository, parent).id}" for parent in parents)]
         lines += [signature_line("author", author), signature_line("committer", committer)]
         text = "\n".join(lines) + f"\n\n{message}"
-        return Oid(str(repository.write(ObjectType.COMMIT, text.encode("utf-8", "surrogateescape"))))
+        return oid_of(repository.write(ObjectType.COMMIT, text.encode("utf-8", "surrogateescape")))
 
     @operation
     def diff_trees(self, old: Oid | None, new: Oid, *, renames: bool = True) -> tuple[DiffEntry, ...]:
@@ -301,7 +303,7 @@ class Objects(Session):
         for path, changed in changes.items():
             entries.pop(path, None)
             if changed is not None:
-                oid = Oid(str(repository.create_blob(changed.data)))
+                oid = oid_of(repository.create_blob(changed.data))
                 entries[path] = TreeEntry(path, changed.mode, oid)
         return write_entries(repository, list(entries.values()))
 
@@ -357,7 +359,7 @@ def write_entries(repository: pygit2.Repository, entries: Sequence[TreeEntry]) -
     index = pygit2.Index()
     for entry in entries:
         index.add(pygit2.IndexEntry(entry.path, pygit2.Oid(hex=entry.oid), int(entry.mode)))  # type: ignore[arg-type]  # an int does
-    return Oid(str(index.write_tree(repository)))
+    return oid_of(index.write_tree(repository))
 
 
 def diff_entries(repository: pygit2.Repository, diff: pygit2.Diff, *, renames: bool) -> tuple[DiffEntry, ...]:
@@ -371,9 +373,9 @@ def diff_entries(repository: pygit2.Repository, diff: pygit2.Diff, *, renames: b
         path = side.raw_path.decode("utf-8", "surrogateescape")
         found[path] = DiffEntry(path, kind)
         if kind is ChangeKind.DELETED:
-            removed[path] = (mode_of(side.mode), Oid(str(side.id)))
+            removed[path] = (mode_of(side.mode), oid_of(side.id))
         elif kind is ChangeKind.ADDED:
-            added[path] = (mode_of(side.mode), Oid(str(side.id)))
+            added[path] = (mode_of(side.mode), oid_of(side.id))
     if renames and removed and added:
         pairs = find_renames(removed, added, lambda oid: repository.read(oid)[1])
         for new, old in pairs.items():

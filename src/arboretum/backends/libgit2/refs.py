@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import pygit2
-from pygit2.enums import ReferenceType
 
 from arboretum.backends.base import Expected
 from arboretum.backends.identity import identity
 from arboretum.backends.libgit2.configuration import read_values, write_value
-from arboretum.backends.libgit2.faults import operation, translated
+from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation, translated
 from arboretum.backends.libgit2.gate import refuse_hooks
+from arboretum.backends.libgit2.modes import oid_of
 from arboretum.backends.libgit2.session import Session
 from arboretum.errors import (
     GitOperationError,
@@ -56,15 +56,21 @@ def follow(repository: pygit2.Repository, name: str) -> tuple[str, str | None]:
             reference = repository.lookup_reference(name)
         except KeyError:
             return name, None
-        if reference.type != ReferenceType.SYMBOLIC:
-            return name, str(reference.target)
-        name = reference.raw_target.decode("utf-8", "surrogateescape")  # type: ignore[union-attr]  # symbolic: bytes
+        target = reference.raw_target
+        if isinstance(target, pygit2.Oid):
+            return name, str(target)
+        name = target.decode("utf-8", "surrogateescape")
     raise GitOperationError(f"{name} is a chain of symbolic refs without an end")
 
 
 def head_of(repository: pygit2.Repository) -> Head:
     """Where the worktree of `repository` stands."""
-    name, oid = follow(repository, "HEAD")
+    try:
+        final = repository.head  # one call for what `follow` asks ref by ref
+        name: str = final.raw_name.decode("utf-8", "surrogateescape")
+        oid: str | None = str(final.target)
+    except NATIVE_ERRORS:  # unborn, or odd: asked step by step, so that it is told as everywhere
+        name, oid = follow(repository, "HEAD")
     return Head(None if name == "HEAD" else RefName(name), None if oid is None else Oid(oid))
 
 
@@ -126,16 +132,19 @@ class Refs(Session):
     def list_refs(self, prefix: str = "refs/") -> tuple[Ref, ...]:
         repository = self.handles.main()
         found = []
+        start = prefix.encode("utf-8", "surrogateescape")
         for reference in repository.listall_reference_objects():
             raw = reference.raw_name
-            if not (text := raw.decode("utf-8", "surrogateescape")).startswith(prefix):
+            if not raw.startswith(start):
                 continue
+            text = raw.decode("utf-8", "surrogateescape")
             try:
                 name = RefName(text)
             except InvalidValueError:
                 continue  # a file that git, too, would call a broken ref
-            if reference.type != ReferenceType.SYMBOLIC:
-                found.append((raw, Ref(name, Oid(str(reference.target)))))
+            target = reference.raw_target
+            if isinstance(target, pygit2.Oid):
+                found.append((raw, Ref(name, oid_of(target))))
                 continue
             final, oid = follow(repository, text)
             if oid is not None:

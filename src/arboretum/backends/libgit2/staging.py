@@ -87,6 +87,12 @@ def conflicts_of(index: pygit2.Index) -> dict[str, tuple[bool, bool, bool]]:
     return found
 
 
+def paths_of(index: pygit2.Index) -> set[str]:
+    """The paths that the index has, unmerged ones too; without an object for each entry, as iterating would make."""
+    native, at, text = index._index, C.git_index_get_byindex, ffi.string  # noqa: SLF001  (pygit2 has no public way)
+    return {os.fsdecode(text(at(native, number).path)) for number in range(len(index))}
+
+
 def is_intended(index: pygit2.Index, path: str) -> bool:
     """Whether the entry says only that the file is to be added some day (``git add -N``)."""
     entry = C.git_index_get_bypath(index._index, os.fsencode(path), 0)  # noqa: SLF001  (pygit2 has no public way)

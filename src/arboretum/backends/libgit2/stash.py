@@ -18,6 +18,7 @@ from arboretum.backends.libgit2 import gate
 from arboretum.backends.libgit2.faults import operation
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.merging import merge_trees
+from arboretum.backends.libgit2.modes import oid_of
 from arboretum.backends.libgit2.objects import diff_entries, pygit2_tree
 from arboretum.backends.libgit2.refs import follow, head_of, move_ref, patiently, sign_reflogs
 from arboretum.backends.libgit2.staging import (
@@ -59,7 +60,7 @@ class Stashes(Files):
         base = self.read_commit(head.oid)
         label = f"{head.branch.short if head.branch else '(no branch)'}: "
         tip = f"{label}{base.oid[:7]} {base.subject}\n"
-        staged = Oid(str(staged_tree(repository, index)))
+        staged = oid_of(staged_tree(repository, index))
         files = self._tree_of_files(repository, staged)
         new = self._tree_of_untracked(repository) if untracked else None
         if staged == base.tree and files == staged and new is None:
@@ -91,7 +92,7 @@ class Stashes(Files):
                 tree.add(_entry_of_file(repository, root, path))  # also one that only the index has lost
             elif not flags & FileStatus.INDEX_NEW and path in tree and int(tree[path].mode) != FileMode.SUBMODULE:
                 tree.remove(path)
-        return Oid(str(tree.write_tree(repository)))
+        return oid_of(tree.write_tree(repository))
 
     @staticmethod
     def _tree_of_untracked(repository: pygit2.Repository) -> Oid | None:
@@ -101,7 +102,7 @@ class Stashes(Files):
         for path, flags in repository.status().items():
             if flags & FileStatus.WT_NEW and not path.endswith("/"):
                 tree.add(_entry_of_file(repository, root, path))
-        return Oid(str(tree.write_tree(repository))) if len(tree) else None
+        return oid_of(tree.write_tree(repository)) if len(tree) else None
 
     @operation
     def stash_apply(self, worktree: str, stash: Oid, *, index: bool = False) -> None:
@@ -135,9 +136,9 @@ class Stashes(Files):
         """The index with what the stash had staged, applied as a patch, as git's own stash does it."""
         if base.id == kept.id:
             return ours
-        patch = self.diff_text(Oid(str(base.id)), Oid(str(kept.id)))
+        patch = self.diff_text(oid_of(base.id), oid_of(kept.id))
         try:
-            made = self.apply_to_tree(Oid(str(ours.id)), patch)
+            made = self.apply_to_tree(oid_of(ours.id), patch)
         except PatchFailedError as error:
             raise ConflictError(
                 "what the stash had staged does not apply to the index", paths=error.paths,
@@ -252,7 +253,7 @@ class Stashes(Files):
 def _entry(oid: pygit2.Oid, message: str) -> StashEntry:
     label = _LABEL.match(message)
     branch = label[1] if label and label[1] != "(no branch)" else None
-    return StashEntry(Oid(str(oid)), message, branch)
+    return StashEntry(oid_of(oid), message, branch)
 
 
 def _entry_of_file(repository: pygit2.Repository, root: str, path: str) -> pygit2.IndexEntry:

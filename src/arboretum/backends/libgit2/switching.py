@@ -13,7 +13,7 @@ from pygit2.enums import CheckoutStrategy, FileStatus
 from pygit2.enums import FileMode as NativeMode
 
 from arboretum.backends.libgit2.handles import files_of
-from arboretum.backends.libgit2.staging import UNSTAGED, edit_index, is_ignored, parents_of
+from arboretum.backends.libgit2.staging import UNSTAGED, edit_index, is_ignored, parents_of, paths_of
 from arboretum.errors import GitOperationError
 from arboretum.values import ChangeKind, DiffEntry
 
@@ -227,9 +227,9 @@ def clean_files(repository: pygit2.Repository, *, ignored: bool, spared: Callabl
     """
     index = repository.index
     index.read(True)
-    tracked = {entry.path for entry in index}
-    tracked |= {side.path for sides in index.conflicts or () for side in sides if side is not None}
-    folders = {parent for path in tracked for parent in parents_of(path)}
+    tracked = paths_of(index)
+    innermost = {path.rpartition("/")[0] for path in tracked}  # thousands of files, a hundred folders
+    folders = {folder for path in innermost if path for folder in (path, *parents_of(path))}
     sweep = _Sweep(repository, files_of(repository), tracked, folders, ignored, spared)
     sweep.folder("")
     return tuple(sorted(sweep.removed, key=os.fsencode))

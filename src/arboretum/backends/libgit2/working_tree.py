@@ -15,7 +15,7 @@ from arboretum.backends.libgit2.configuration import read_values
 from arboretum.backends.libgit2.faults import operation
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.merging import merge_trees
-from arboretum.backends.libgit2.modes import mode_of
+from arboretum.backends.libgit2.modes import mode_of, oid_of
 from arboretum.backends.libgit2.objects import diff_entries, pygit2_tree
 from arboretum.backends.libgit2.refs import follow, head_of, move_ref, sign_reflogs
 from arboretum.backends.libgit2.staging import (
@@ -95,7 +95,7 @@ class Files(Worktrees):
         require_files(repository, "staged_tree")
         index = fresh_index(repository)
         refuse_conflicts(index, "staged_tree")
-        return Oid(str(staged_tree(repository, index)))
+        return oid_of(staged_tree(repository, index))
 
     def commit(
         self,
@@ -113,8 +113,8 @@ class Files(Worktrees):
         index = fresh_index(repository)
         refuse_conflicts(index, "commit")
         head = head_of(repository)
-        merged = [Oid(str(oid)) for oid in repository.listall_mergeheads()]
-        tree = Oid(str(staged_tree(repository, index)))
+        merged = [oid_of(oid) for oid in repository.listall_mergeheads()]
+        tree = oid_of(staged_tree(repository, index))
         if not allow_empty and not merged and tree == self._tree_id(repository, head):
             raise NothingToCommitError(
                 f"nothing is staged in {worktree}", hint="stage changes first, or pass allow_empty=True"

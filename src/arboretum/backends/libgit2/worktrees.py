@@ -18,6 +18,7 @@ from arboretum.backends.admin_files import AdminFiles, AdminRecord
 from arboretum.backends.libgit2 import gate
 from arboretum.backends.libgit2.configuration import read_flag
 from arboretum.backends.libgit2.faults import operation
+from arboretum.backends.libgit2.modes import oid_of
 from arboretum.backends.libgit2.objects import Objects, pygit2_tree
 from arboretum.backends.libgit2.refs import follow
 from arboretum.backends.libgit2.survey import survey
@@ -81,7 +82,7 @@ class Worktrees(Objects):
     def _start(self, repository: pygit2.Repository, spec: WorktreeSpec) -> Oid | None:
         """The commit that the new worktree is to stand at; None for an orphan."""
         if spec.detach is not None:
-            return Oid(str(self._commit(repository, spec.detach).id))
+            return oid_of(self._commit(repository, spec.detach).id)
         branch = spec.branch or spec.orphan
         assert branch is not None  # the spec has exactly one of the three
         oid = follow(repository, branch)[1]
