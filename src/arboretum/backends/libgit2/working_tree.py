@@ -97,6 +97,7 @@ class Files(Worktrees):
         refuse_conflicts(index, "staged_tree")
         return oid_of(staged_tree(repository, index))
 
+    @operation
     def commit(
         self,
         worktree: str,
