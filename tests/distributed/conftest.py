@@ -28,14 +28,14 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]] = field(factory=list)
     address: str = ""
 
-    def start_scheduler(self) -> None:
+    def start_scheduler(self, *, protocol: str = "tcp", **env: str) -> None:
         """Start the scheduler; one that comes after another listens at the same address."""
         file = self.folder / "scheduler.json"
         file.unlink(missing_ok=True)
         port = self.address.rpartition(":")[2] or "0"
         self.scheduler = self._start(
             ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard",
-             "--no-show", "--scheduler-file", str(file)], "scheduler",
+             "--no-show", "--protocol", protocol, "--scheduler-file", str(file)], "scheduler", **env,
         )  # fmt: skip
         deadline = time.monotonic() + 60
         while not file.exists() or not file.read_text().strip():
@@ -43,23 +43,24 @@ class Cluster:
             time.sleep(0.05)
         self.address = json.loads(file.read_text())["address"]
 
-    def start_worker(self, *, slots: int = 1, **env: str) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, *options: str, slots: int = 1, python: str = sys.executable, **env: str
+    ) -> subprocess.Popen[bytes]:
         name = f"w{len(self.workers)}"
-        worker = self._start(
-            ["-m", "arboretum", "worker", "--scheduler", self.address, "--slots", str(slots), "--name", name],
-            name,
-            **env,
-        )
+        words = ["-m", "arboretum", "worker", "--scheduler", self.address, "--slots", str(slots), "--name", name]
+        worker = self._start([*words, *options], name, python=python, **env)
         self.workers.append(worker)
         return worker
 
-    def _start(self, arguments: list[str], name: str, **env: str) -> subprocess.Popen[bytes]:
+    def _start(
+        self, arguments: list[str], name: str, *, python: str = sys.executable, **env: str
+    ) -> subprocess.Popen[bytes]:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         own = {"HOME": str(home), "ARBORETUM_CACHE_DIR": str(home / "cache"), "TMPDIR": str(home)}
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-W", "ignore", *arguments], env=os.environ | own | env, cwd=home,
+                [python, "-W", "ignore", *arguments], env=os.environ | own | env, cwd=home,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 

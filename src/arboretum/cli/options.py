@@ -9,6 +9,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from arboretum.durations import parse_duration
+from arboretum.engine.needs import parse_label, parse_size
 from arboretum.errors import InvalidValueError, UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -78,6 +79,38 @@ def jobs_option(command: _F) -> _F:
         "-j", "--jobs", type=click.IntRange(1, 1024), help="How many trials at once.  [default: one for each core]"
     )
     return option(command)
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # older clicks have no argument here
+    """Bytes, written ``512M`` or ``2G``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_size(value)
+        except InvalidValueError as error:
+            self.fail(error.message, param, ctx)
+
+
+class LabelType(click.ParamType):  # type: ignore[type-arg]  # the same
+    """What some machines have and others have not, such as ``gpu``."""
+
+    name = "label"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_label(value)
+        except InvalidValueError as error:
+            self.fail(error.message, param, ctx)
+
+
+def needs_options(command: _F) -> _F:
+    """``--memory SIZE`` and ``--label NAME``."""
+    command = click.option(
+        "--label", "labels", type=LabelType(), multiple=True, help="Only on workers that have this label."
+    )(command)
+    return click.option("--memory", type=SizeType(), help="Only on workers with so much memory left, e.g. 2G.")(command)
 
 
 def executor_option(command: _F) -> _F:

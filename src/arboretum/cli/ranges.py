@@ -19,6 +19,7 @@ from arboretum.cli.options import (
     executor_option,
     format_option,
     jobs_option,
+    needs_options,
 )
 from arboretum.engine.model import CommandSpec, Plan
 from arboretum.engine.result import BisectResult, EachResult
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 _MARKS = {"passed": "✓", "failed": "✗"}
 
 
-def _plan(words: tuple[str, ...], timeout: float | None, setup: str | None) -> Plan:
+def _plan(words: tuple[str, ...], setup: str | None, memory: int | None, **rest: Any) -> Plan:
     prepare = CommandSpec(command_words((setup,))) if setup else None
-    return Plan(command=CommandSpec(command_words(words)), timeout=timeout, setup=prepare)
+    return Plan(command=CommandSpec(command_words(words)), setup=prepare, memory=memory or 0, **rest)
 
 
 @click.command(
@@ -50,6 +51,7 @@ Exit codes: 0 every commit passed, 1 one failed, 3 none failed but not all passe
 @click.option("--timeout", type=DurationType(), help="For each commit: seconds, 90s, 5m.")
 @click.option("--setup", metavar="COMMAND", help="Run this once in each slot before its first commit.")
 @executor_option
+@needs_options
 @jobs_option
 @cache_options
 @format_option
@@ -63,6 +65,8 @@ def each(
     timeout: float | None,
     setup: str | None,
     executor: str,
+    memory: int | None,
+    labels: tuple[str, ...],
     jobs: int | None,
     no_cache: bool,
     refresh: bool,
@@ -74,7 +78,7 @@ def each(
     """
     from arboretum.engine.each import run_each
 
-    plan = _plan(words, timeout, setup)
+    plan = _plan(words, setup, memory, timeout=timeout, labels=labels)
     with (
         context.repository() as repository,
         open_executor(executor, repository, jobs=jobs) as chosen,
@@ -153,6 +157,7 @@ Exit codes: 0 found, 3 only commits that cannot be tested are left.
 @click.option("--setup", metavar="COMMAND", help="Run this once in each slot before its first commit.")
 @click.option("--log", "log_file", type=OutputFile(), metavar="FILE", help="Write the search as git bisect log does.")
 @executor_option
+@needs_options
 @jobs_option
 @cache_options
 @format_option
@@ -168,6 +173,8 @@ def bisect(
     setup: str | None,
     log_file: IO[str] | None,
     executor: str,
+    memory: int | None,
+    labels: tuple[str, ...],
     jobs: int | None,
     no_cache: bool,
     refresh: bool,
@@ -176,7 +183,7 @@ def bisect(
     """Find the first commit after GOOD, up to BAD, on which the command fails: several trials at once."""
     from arboretum.engine.bisect import run_bisect
 
-    plan = _plan(words, timeout, setup)
+    plan = _plan(words, setup, memory, timeout=timeout, labels=labels)
     with (
         context.repository() as repository,
         open_executor(executor, repository, jobs=jobs) as chosen,

@@ -21,6 +21,7 @@ from arboretum.cli.options import (
     executor_option,
     format_option,
     jobs_option,
+    needs_options,
 )
 from arboretum.errors import UsageError
 
@@ -72,6 +73,7 @@ Exit codes: 0 a hypothesis is supported, 1 all are falsified, 2 bad input, 3 inc
 )
 @click.option("--events", type=OutputFile(), metavar="FILE", help="Write every event as a line of JSON.")
 @executor_option
+@needs_options
 @jobs_option
 @cache_options
 @format_option
@@ -89,6 +91,8 @@ def run(
     reports: tuple[str, ...],
     events: IO[str] | None,
     executor: str,
+    memory: int | None,
+    labels: tuple[str, ...],
     jobs: int | None,
     no_cache: bool,
     refresh: bool,
@@ -102,7 +106,7 @@ def run(
     with context.repository() as repository:
         run_id = _run_to_resume(repository, words) if resume else None
         plan = _resumed_plan(repository, run_id) if run_id else _plan(words, refs, base)
-        plan = _overridden(plan, base=base, repeats=repeats, timeout=timeout)
+        plan = _overridden(plan, base=base, repeats=repeats, timeout=timeout, memory=memory, labels=labels or None)
         if dry_run:
             return _dry_run(context, repository, plan, output)
         result = carry_out(
@@ -180,10 +184,9 @@ def _plan(words: Sequence[str], refs: tuple[str, ...], base: str | None) -> Plan
     return evolve(plan, command=CommandSpec(command_words(tuple(command)))) if command else plan
 
 
-def _overridden(plan: Plan, *, base: str | None, repeats: int | None, timeout: float | None) -> Plan:
-    """The plan with what the command line says instead of the file."""
-    changes: dict[str, Any] = {"base": base, "repeats": repeats, "timeout": timeout}
-    if timeout is not None:
+def _overridden(plan: Plan, **changes: Any) -> Plan:
+    """The plan with what the command line says (is not None) instead of the file."""
+    if changes["timeout"] is not None:
         changes["auto_timeout"] = False
     return evolve(plan, **{name: value for name, value in changes.items() if value is not None})
 

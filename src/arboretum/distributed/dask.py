@@ -16,6 +16,7 @@ from arboretum.distributed.listeners import Listener
 from arboretum.distributed.orders import Answer, Needs
 from arboretum.engine.executor import TrialStart
 from arboretum.engine.model import Trial, TrialRequest
+from arboretum.engine.needs import MEMORY, total_memory
 from arboretum.errors import ExecutorError
 from arboretum.process.model import OutputLine
 from arboretum.repository import Repository
@@ -30,6 +31,7 @@ class DaskExecutor:
         repository: Whose commits are tried; it is only read.
         jobs: How many trials at once at most; None for one for each thread of the workers.
         close_client: Whether `close` closes the client, too.
+        patience: Seconds to wait for a worker when all that can carry out a trial have gone.
 
     Raises:
         ExecutorError: The cluster has no worker, or one with another arboretum.
@@ -39,12 +41,13 @@ class DaskExecutor:
     repository: Repository
     jobs: int | None = None
     close_client: bool = False
+    patience: float = 60.0
     _cluster: Cluster = field(init=False, repr=False)
     _running: set[asyncio.Task[Any]] = field(factory=set, init=False, repr=False)
     _closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._cluster = Cluster(self.client, self.repository)
+        self._cluster = Cluster(self.client, self.repository, self.patience)
 
     @property
     def capacity(self) -> int:
@@ -71,7 +74,8 @@ class DaskExecutor:
             if request.include:
                 files = await self._cluster.in_thread(lambda: read_includes(self.repository, request.include))
             order = self._cluster.order(request, files)
-            answer = await self._cluster.deliver(remote.run_trial, order, Needs(), Listener(on_started, on_output))
+            needs = Needs(request.memory, request.labels)
+            answer = await self._cluster.deliver(remote.run_trial, order, needs, Listener(on_started, on_output))
             assert answer.trial is not None
             if not answer.trial.output_paths:
                 return answer.trial
@@ -163,7 +167,11 @@ def connect(name: str) -> Iterator[Any]:
             if not count.isdigit() or not 1 <= int(count) <= 256:
                 raise ExecutorError(f"{name!r} is not dask-local:N with N from 1 to 256")
             cluster = LocalCluster(  # type: ignore[no-untyped-call]  # Dask does not annotate it
-                n_workers=int(count), threads_per_worker=1, dashboard_address=None, silence_logs=40
+                n_workers=int(count),
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=40,
+                resources={MEMORY: total_memory() // int(count)},
             )
             address = stack.enter_context(cluster)
         else:
@@ -172,6 +180,9 @@ def connect(name: str) -> Iterator[Any]:
             client = stack.enter_context(
                 Client(address, set_as_default=False)  # type: ignore[no-untyped-call]  # nor it
             )
-        except (OSError, TimeoutError) as error:
-            raise ExecutorError(f"no scheduler answers at {address}: {error}", hint="check the address") from error
+        except Exception as error:  # no answer, an address that is none, TLS without a certificate: all kinds
+            where = name if isinstance(address, LocalCluster) else address
+            raise ExecutorError(
+                f"no scheduler answers at {where}: {error}", hint="check the address, and Dask's settings for TLS"
+            ) from error
         yield client

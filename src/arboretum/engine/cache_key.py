@@ -77,6 +77,8 @@ def cache_key(shared: Mapping[str, str], variant: Variant, *, attempt: int) -> C
     }
     if variant.edits:
         fields["edits"] = json.dumps([_command(edit) for edit in variant.edits])
+    if variant.labels:  # they choose the kind of machine
+        fields["labels"] = json.dumps(sorted(variant.labels))
     for name, value in variant.env.items():
         fields[f"env:{jsonable(name)}"] = jsonable(value)
     return CacheKey(fields)

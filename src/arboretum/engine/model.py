@@ -49,6 +49,8 @@ class Hypothesis:
         complexity: How much work it would be, 0 to 1.
         timeout: Seconds for a trial; None for the plan's.
         fresh: Whether its trials get a slot without ignored files.
+        memory: Bytes that a worker must have for a trial; 0 for the plan's.
+        labels: What else a worker must have (``gpu``), besides the plan's.
         tags: Words to group by.
     """
 
@@ -66,6 +68,8 @@ class Hypothesis:
     complexity: float = 0.5
     timeout: float | None = None
     fresh: bool = False
+    memory: int = 0
+    labels: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
 
     @property
@@ -98,6 +102,8 @@ class Plan:
         metrics_file: Path (in the slot) of a JSON object of numbers that the command writes.
         confidence: Stop repeating a hypothesis once its trials alone decide it with this probability.
         stop_on_supported: End the run at the first hypothesis that is supported.
+        memory: Bytes that a worker must have for a trial; it says something only past one machine, as `labels` does.
+        labels: What else a worker must have (``gpu``).
         hypotheses: What is to be tested, in the order of the file.
         path: The plan file, for messages.
         lines: The line of each key of the plan file (``hypothesis[2].ref``), for messages.
@@ -122,6 +128,8 @@ class Plan:
     metrics_file: str | None = None
     confidence: float = 0.99
     stop_on_supported: bool = False
+    memory: int = 0
+    labels: tuple[str, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()
     path: str | None = None
     lines: Mapping[str, int] = field(factory=dict, repr=False, eq=False)
@@ -183,6 +191,8 @@ class TrialRequest:
     junit: str | None = None
     metrics: str | None = None
     metrics_file: str | None = None
+    memory: int = 0
+    labels: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

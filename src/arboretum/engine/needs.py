@@ -5,6 +5,7 @@ On one machine they say nothing: it is what it is. Past one machine they choose 
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
@@ -42,3 +43,8 @@ def parse_label(value: object) -> str:
             f"{value!r} cannot be a label", hint="use letters, digits, '.', '_', ':', '/' and '-', as in gpu"
         )
     return value
+
+
+def total_memory() -> int:
+    """The memory of this machine in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

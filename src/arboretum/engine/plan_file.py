@@ -16,6 +16,7 @@ from attrs import evolve
 
 from arboretum.durations import parse_duration
 from arboretum.engine.model import CONTROL, CommandSpec, Expectation, Hypothesis, Plan, check_identifier
+from arboretum.engine.needs import parse_label, parse_size
 from arboretum.errors import ArboretumError, GitOperationError, InputFileError, InvalidValueError, UsageError
 from arboretum.process.model import CommandRequest
 from arboretum.toml_document import KeyPath, TomlDocument, check_text
@@ -202,6 +203,8 @@ _PLAN: Final[Mapping[str, Parser]] = {
     "repeats": _integer(1, MAX_REPEATS),
     "confidence": _confidence,
     "stop_on_supported": _boolean,
+    "memory": parse_size,
+    "labels": _list(parse_label),
     "setup": parse_command,
     "setup_inputs": _list(_tree_path),
     "include": _list(_tree_path),
@@ -228,6 +231,8 @@ _HYPOTHESIS: Final[Mapping[str, Parser]] = {
     "complexity": _fraction,
     "timeout": parse_duration,
     "fresh": _boolean,
+    "memory": parse_size,
+    "labels": _list(parse_label),
     "tags": _list(check_text),
 }
 

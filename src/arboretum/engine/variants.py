@@ -38,6 +38,8 @@ class Variant:
         env: Variables to set for the command, the plan's included.
         timeout: Seconds; None for the plan's.
         fresh: Whether its slot must have no ignored files.
+        memory: Bytes that a worker must have.
+        labels: What else a worker must have.
         problem: Why it cannot be made, when a patch or a combination does not apply; else empty.
     """
 
@@ -50,6 +52,8 @@ class Variant:
     env: Mapping[str, str] = field(factory=dict)
     timeout: float | None = None
     fresh: bool = False
+    memory: int = 0
+    labels: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -62,7 +66,7 @@ def make_variants(plan: Plan, repository: Repository) -> tuple[Variant, ...]:
         GitOperationError: The base or a `ref` names no commit (see `plan_file.validate`).
     """
     base = repository.commit(plan.base)
-    control = Variant(id=CONTROL, commit=base.oid, tree=base.tree, command=plan.command, env=dict(plan.env))
+    control = _plain(plan, CONTROL, base)
     by_id = {h.id: h for h in plan.hypotheses}
     found = [control]
     for hypothesis in plan.hypotheses:
@@ -104,9 +108,18 @@ def _hunks_of(patch: str, path: str) -> list[tuple[int, str]]:
 
 def commit_variants(plan: Plan, commits: Iterable[Commit]) -> tuple[Variant, ...]:
     """A variant for each commit, with the commit's id as its own: the plan's command as it is."""
-    return tuple(
-        Variant(id=str(commit.oid), commit=commit.oid, tree=commit.tree, command=plan.command, env=dict(plan.env))
-        for commit in commits
+    return tuple(_plain(plan, str(commit.oid), commit) for commit in commits)
+
+
+def _plain(plan: Plan, name: str, commit: Commit) -> Variant:
+    return Variant(
+        id=name,
+        commit=commit.oid,
+        tree=commit.tree,
+        command=plan.command,
+        env=dict(plan.env),
+        memory=plan.memory,
+        labels=plan.labels,
     )
 
 
@@ -127,6 +140,8 @@ def _apply(parts: Sequence[Hypothesis], variant: Variant, repository: Repository
             env={**variant.env, **part.env},
             command=part.command or variant.command,
             fresh=variant.fresh or part.fresh,
+            memory=max(variant.memory, part.memory) if len(parts) > 1 else part.memory or variant.memory,
+            labels=tuple(dict.fromkeys((*variant.labels, *part.labels))),
         )
     return variant
 
@@ -167,4 +182,6 @@ def trial_request(plan: Plan, variant: Variant, *, run: str, attempt: int, timeo
         junit=plan.junit,
         metrics=plan.metrics,
         metrics_file=plan.metrics_file,
+        memory=variant.memory,
+        labels=variant.labels,
     )
