@@ -12,6 +12,9 @@ from attrs import frozen
 #: Bits that no file or folder of a checkout has: set-user-id, set-group-id, sticky.
 _SPECIAL = stat.S_ISUID | stat.S_ISVTX
 _OPEN_FILE = stat.S_IRUSR | stat.S_IWUSR
+#: What is looked at in a mode, and what it is for a plain file with nothing odd about it.
+_LOOKED_AT = 0o170000 | _SPECIAL | _OPEN_FILE
+_PLAIN = stat.S_IFREG | _OPEN_FILE
 
 
 @frozen
@@ -40,18 +43,19 @@ def survey(root: str, ignored: Collection[str]) -> Survey:
     empty, odd_files, odd_folders, pending = False, [], [], [root]
     while pending:
         folder = pending.pop()
-        count = 0
         try:
             entries = list(os.scandir(folder))
         except PermissionError:
             odd_folders.append(folder)
             continue
+        empty = empty or not entries
         for entry in entries:
-            count += 1
-            path = entry.path
-            if path in skipped or entry.is_symlink():
-                continue
             mode = entry.stat(follow_symlinks=False).st_mode
+            if mode & _LOOKED_AT == _PLAIN:  # nearly all are; this is done for each file before each trial
+                continue
+            path = entry.path
+            if path in skipped or stat.S_ISLNK(mode):
+                continue
             if stat.S_ISDIR(mode):
                 if f"{path}/" in skipped:
                     continue
@@ -60,7 +64,6 @@ def survey(root: str, ignored: Collection[str]) -> Survey:
                 pending.append(path)
             elif (mode & _OPEN_FILE != _OPEN_FILE or mode & _SPECIAL) and entry.name != ".git":
                 odd_files.append(path)
-        empty = empty or not count
     return Survey(empty, tuple(odd_files), tuple(odd_folders))
 
 
