@@ -148,11 +148,16 @@ def _bisect(folder: Path, *, culprits: int) -> list[Row]:
             for name, seconds in taken.items():
                 times[name] += seconds
     case = f"bisect: 1,000 commits, sleep {SLEEP}"
-    return [
-        compare("engine", f"{case}, {jobs} jobs", times, ours=f"{jobs} jobs", baseline="git bisect run", target=target,
-                note=f"{culprits} culprits, spread evenly", seconds=_rounded(times))
-        for jobs, target in ((2, 0.62), (4, 0.4))
-    ]  # fmt: skip
+    rows = []
+    gits = sum(times["git bisect run"])
+    for jobs, target, waits in ((2, 0.62, 6.41), (4, 0.4, 4.47)):  # the mean number of rounds that is needed
+        mean, floor = sum(times[f"{jobs} jobs"]) / gits, culprits * waits * SLEEP / gits
+        rows.append(
+            compare("engine", f"{case}, {jobs} jobs", times, ours=f"{jobs} jobs", baseline="git bisect run",
+                    target=target, seconds=_rounded(times), mean=mean, floor=floor,
+                    note=f"{culprits} culprits, spread evenly; mean {mean:.3f}; if only tests took time {floor:.3f}")
+        )  # fmt: skip
+    return rows
 
 
 def _script(place: int) -> str:

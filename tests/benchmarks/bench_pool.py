@@ -1,4 +1,4 @@
-"""The pool and the store: known results beside `git status`, moving a slot beside `git checkout`, bare trials."""
+"""The pool: moving a slot beside `git checkout`."""
 
 from __future__ import annotations
 
@@ -8,52 +8,18 @@ import tempfile
 from pathlib import Path
 
 from arboretum import Repository
-from arboretum.engine.model import CommandSpec, Hypothesis, Plan
 from arboretum.engine.pool import WorktreePool
-from arboretum.engine.run import run_plan
 from arboretum.engine.slots import Want
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
 from tests.benchmarks.measure import Row, compare, interleave
 
-HYPOTHESES = 200
-
 
 def run(scale: float) -> list[Row]:
-    """200 hypotheses run again, 200 of `true` over warm slots, and a slot of 5,000 files moved to and fro."""
+    """A slot of 5,000 files moved to and fro."""
     rounds = max(1, round(5 * scale))
     with tempfile.TemporaryDirectory() as name:
-        return [*_known(Path(name), rounds), *_moved(Path(name), rounds, files=5000 if scale >= 1 else 500)]
-
-
-def _known(folder: Path, rounds: int) -> list[Row]:
-    builder = RepositoryBuilder.init(folder / "known")
-    files: dict[str, str] = {f"folder{n % 10}/file{n}": f"{n}\n" for n in range(300)}
-    builder.commits([CommitSpec(files if not n else {"number": f"{n}\n"}) for n in range(10)])
-    hypotheses = tuple(Hypothesis(id=f"h{n}", env={"NUMBER": str(n)}) for n in range(HYPOTHESES))
-    plan = Plan(command=CommandSpec(("true",)), hypotheses=hypotheses)
-    with Repository.open(builder.path) as repository, _CacheFolder(folder / "cache-known"):
-
-        def ours(*, refresh: bool) -> None:
-            result = run_plan(repository, plan, jobs=8, refresh=refresh)
-            assert all(trial.cached != refresh for judgement in result.judgements for trial in judgement.trials)
-
-        def status() -> None:
-            for _ in range(HYPOTHESES):
-                subprocess.run(["git", "status", "--porcelain"], cwd=builder.path, check=True, capture_output=True)
-
-        ours(refresh=True)
-        times = interleave(
-            {"known": lambda: ours(refresh=False), "bare": lambda: ours(refresh=True), "status": status,
-             "10 ms each": lambda: 0.01 * HYPOTHESES},
-            rounds=rounds, warmup=1,
-        )  # fmt: skip
-    return [
-        compare("pool", f"{HYPOTHESES} hypotheses again, all known", times, ours="known", baseline="status", target=1.0,
-                note="baseline: one `git status` for each"),
-        compare("pool", f"{HYPOTHESES} hypotheses of `true` over 8 warm slots", times, ours="bare",
-                baseline="10 ms each", target=1.0, note="reset, proof, capture, journal, store and events on"),
-    ]  # fmt: skip
+        return _moved(Path(name), rounds, files=5000 if scale >= 1 else 500)
 
 
 def _moved(folder: Path, rounds: int, *, files: int) -> list[Row]:

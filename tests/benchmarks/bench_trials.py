@@ -1,0 +1,144 @@
+"""What a trial costs: bare trials over warm slots, known results, and how both grow with the number of hypotheses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from arboretum import Repository
+from arboretum.engine.each import run_each
+from arboretum.engine.model import CommandSpec, Hypothesis, Plan
+from arboretum.engine.run import run_plan
+from arboretum.testing.builders import CommitSpec, RepositoryBuilder
+from tests.benchmarks.measure import Row, compare, growth, interleave
+
+SLOTS = 8
+JOBS = 24
+#: So much a bare trial and a known result may take, in seconds.
+BARE_TARGET, KNOWN_TARGET = 0.010, 2.0 / 10_000
+
+
+def run(scale: float) -> list[Row]:
+    """1,000 hypotheses of `true`; 10,000 known ones; the curves to there; 24 jobs in a repository of 5,000 files."""
+    rounds = max(1, round(5 * scale))
+    full = scale >= 1
+    with tempfile.TemporaryDirectory() as name, _cache_folder(f"{name}/cache"):
+        return [
+            *_bare(Path(name), sizes=(1, 10, 100, 300, 1000) if full else (1, 10)),
+            *_known(Path(name), sizes=(1, 10, 100, 1000, 3000, 10_000) if full else (1, 10, 100)),
+            *_many_files(Path(name), rounds, files=5000 if full else 200),
+        ]
+
+
+def _repository(path: Path) -> Path:
+    builder = RepositoryBuilder.init(path)
+    files: dict[str, str] = {f"folder{n % 10}/file{n}": f"{n}\n" for n in range(300)}
+    builder.commits([CommitSpec(files if not n else {"number": f"{n}\n"}) for n in range(10)])
+    return builder.path
+
+
+def _plan(count: int) -> Plan:
+    hypotheses = tuple(Hypothesis(id=f"h{n}", env={"NUMBER": str(n)}) for n in range(count))
+    return Plan(command=CommandSpec(("true",)), hypotheses=hypotheses)
+
+
+def _seconds(repository: Repository, count: int, *, refresh: bool) -> float:
+    plan = _plan(count)
+    start = time.perf_counter()
+    result = run_plan(repository, plan, jobs=SLOTS, refresh=refresh)
+    seconds = time.perf_counter() - start
+    assert all(trial.cached != refresh for judgement in result.judgements for trial in judgement.trials)
+    return seconds
+
+
+def _memory() -> int:
+    rss: int = psutil.Process().memory_info().rss
+    return rss
+
+
+def _bare(folder: Path, sizes: tuple[int, ...]) -> list[Row]:
+    note = "reset, proof, capture, journal, store and events on"
+    with Repository.open(_repository(folder / "bare")) as repository:
+        _seconds(repository, SLOTS, refresh=True)  # the slots are there
+        before = _memory()
+        points = {count: min(_seconds(repository, count, refresh=True) for _ in range(2)) for count in sizes}
+        grown = (_memory() - before) / sum(sizes)
+    largest = max(sizes)
+    return [
+        Row(area="trials", case=f"{largest:,} hypotheses of `true` over {SLOTS} warm slots, each", baseline="10 ms",
+            ours=points[largest] / largest, theirs=BARE_TARGET, ratio=points[largest] / largest / BARE_TARGET,
+            target=1.0, note=note, extra={"memory_bytes_each": round(grown)}),
+        growth("trials", "hypotheses of `true`", points, unit="hypotheses", target=1.1),
+    ]  # fmt: skip
+
+
+def _known(folder: Path, sizes: tuple[int, ...]) -> list[Row]:
+    largest = max(sizes)
+    with Repository.open(_repository(folder / "known")) as repository:
+        _seconds(repository, largest, refresh=True)
+        before = _memory()
+        points = {count: min(_seconds(repository, count, refresh=False) for _ in range(3)) for count in sizes}
+        grown = (_memory() - before) / largest
+    allowed = max(KNOWN_TARGET * largest, 0.05)
+    return [
+        Row(area="trials", case=f"{largest:,} hypotheses again, all known", baseline=f"{allowed:g} s",
+            ours=points[largest], theirs=allowed, ratio=points[largest] / allowed, target=1.0,
+            extra={"memory_bytes_each": round(grown)}),
+        growth("trials", "hypotheses, all known", points, unit="hypotheses", target=1.1),
+    ]  # fmt: skip
+
+
+def _many_files(folder: Path, rounds: int, *, files: int) -> list[Row]:
+    builder = RepositoryBuilder.init(folder / "many")
+    content: dict[str, str] = {f"folder{n % 100}/file{n}": f"{n}\n" * 30 for n in range(files)}
+    changes = [{f"folder{n % 100}/file{n}": f"{m}\n" * 30 for n in range(7 * m, 7 * m + 7)} for m in range(JOBS)]
+    first, *oids = builder.commits([CommitSpec(content), *(CommitSpec(dict(change)) for change in changes)])
+    for number in range(1, SLOTS + 1):
+        builder.git("worktree", "add", "-q", "--detach", str(folder / f"ready{number}"))
+    plan = Plan(command=CommandSpec(("true",)), timeout=60.0)
+    parallel = shutil.which("parallel")
+    plain = "cd ready{%} && git checkout -q --detach {} && git clean -fdq && true"
+
+    def theirs() -> None:
+        assert parallel is not None
+        subprocess.run(
+            [parallel, "--will-cite", f"-j{SLOTS}", plain, ":::", *oids], cwd=folder, check=True, capture_output=True
+        )
+
+    with Repository.open(builder.path) as repository:
+
+        def ours() -> None:
+            result = run_each(repository, f"{first}..HEAD", plan, jobs=SLOTS, refresh=True)
+            assert result.exit_code == 0
+
+        baseline = "GNU parallel over plain git in ready worktrees"
+        ways = {"ours": ours, baseline: theirs} if parallel else {"ours": ours, "0.65 s": lambda: 0.65}
+        times = interleave(ways, rounds=rounds, warmup=1)
+    case = f"{JOBS} jobs of `true` over {SLOTS} warm slots of {files:,} files, each at a commit of its own"
+    if not parallel:
+        return [compare("trials", case, times, ours="ours", baseline="0.65 s", target=1.0,
+                        note="GNU parallel was left out: it is not installed")]  # fmt: skip
+    return [compare("trials", case, times, ours="ours", baseline=baseline, target=1.0,
+                    note="ours proves each slot clean, captures, keeps a journal and a store")]  # fmt: skip
+
+
+@contextmanager
+def _cache_folder(path: str) -> Iterator[None]:
+    """Let the pools be below `path` for a while."""
+    before = os.environ.get("ARBORETUM_CACHE_DIR")
+    os.environ["ARBORETUM_CACHE_DIR"] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ARBORETUM_CACHE_DIR"]
+        else:
+            os.environ["ARBORETUM_CACHE_DIR"] = before
