@@ -13,7 +13,7 @@ import sys
 
 from arboretum.engine.journal import Journal, run_folder
 from arboretum.events import Event
-from arboretum.orchestration.orchestrator import Orchestrator, runs_folder
+from arboretum.orchestration.orchestrator import Orchestrator, orchestrations_folder
 from arboretum.orchestration.scheduling import Limits
 from arboretum.orchestration.task_file import load_tasks
 from arboretum.repository import Repository
@@ -43,7 +43,7 @@ def main(path: str, run: str, at: int) -> None:
             die()
 
     repository, limits = Repository.open(path), Limits(slots=4)
-    journal = os.path.join(run_folder(runs_folder(repository), run), "events.jsonl")
+    journal = os.path.join(run_folder(orchestrations_folder(repository), run), "events.jsonl")
     if os.path.exists(journal) and os.path.getsize(journal):  # else the first one died before it began
         orchestrator = Orchestrator.resume(repository, run, limits, observers=[observe])
     else:
