@@ -104,6 +104,19 @@ def test_the_right_hypothesis_is_supported(repository: Repository) -> None:
     assert all(t.slot and t.tree and t.duration > 0 for j in result.judgements for t in j.trials)
 
 
+@pytest.mark.parametrize("asked", [{"refresh": True}, {"cache": False}], ids=str)
+def test_a_resumed_run_keeps_to_what_it_was_told_of_the_cache(repository: Repository, asked: dict[str, bool]) -> None:
+    """What was to be run in spite of known results is run after an interruption, too, without being asked again."""
+    a_plan = plan(Hypothesis(id="right", ref="right"), base="main", command=CHECK)
+    run_plan(repository, a_plan, jobs=1)
+    run = run_plan(repository, a_plan, jobs=1, **asked).run
+    journal = Path(repository.state_dir, "runs", run, "events.jsonl")
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])  # killed right after it had begun
+    events = []
+    run_plan(repository, a_plan, jobs=1, resume=run, observers=[events.append])
+    assert [type(event) for event in events].count(TrialStarted) == 2
+
+
 def test_a_second_run_runs_nothing(repository: Repository) -> None:
     """Known passes and fails come from the store, whatever the hypotheses are called; refresh runs them again."""
     a_plan = plan(Hypothesis(id="right", ref="right"), base="main", command=CHECK)

@@ -19,7 +19,11 @@ class RunEvent(Event):
 
 @frozen(kw_only=True)
 class RunStarted(RunEvent):
-    """A run began. `trials` is how many trials are planned at most; `hypotheses` their ids in the order of trying."""
+    """A run began, or goes on.
+
+    `trials` is how many trials are planned at most; `hypotheses` their ids in the order of trying; `cache` and
+    `refresh` are what was asked of the cache, so that a resumed run keeps to it.
+    """
 
     type = "run-started"
     title: str
@@ -28,6 +32,8 @@ class RunStarted(RunEvent):
     hypotheses: tuple[str, ...]
     trials: int
     jobs: int
+    cache: bool = True
+    refresh: bool = False
 
 
 @frozen(kw_only=True)

@@ -18,7 +18,7 @@ from arboretum.engine.dispatcher import Dispatcher
 from arboretum.engine.events import RunFinished, RunStarted
 from arboretum.engine.executor import Executor
 from arboretum.engine.housekeeping import keep_house
-from arboretum.engine.journal import Journal, new_run_id, read_journal, runs_folder
+from arboretum.engine.journal import Journal, JournalContents, new_run_id, read_journal, runs_folder
 from arboretum.engine.model import CommandSpec, Plan, Trial
 from arboretum.engine.result import RunStatus
 from arboretum.engine.search import Strategy
@@ -99,7 +99,10 @@ class Session:
         run = resume or new_run_id()
         runs_dir = runs_folder(repository.state_dir)
         notes: list[str] = []
-        restored = tuple(read_journal(runs_dir, run).trials.values()) if resume else ()
+        restored: tuple[Trial, ...] = ()
+        if resume:
+            known = read_journal(runs_dir, run)
+            restored, options = tuple(known.trials.values()), _as_before(options, known)
         journal = Journal.open(runs_dir, run) if resume else _optional(lambda: Journal.open(runs_dir, run), notes)
         told = Observers.of(options.get("observers", ()))
         if journal is not None:
@@ -178,6 +181,8 @@ class Session:
                 hypotheses=tuple(subjects),
                 trials=trials,
                 jobs=capacity,
+                cache=self.options.get("cache", True),
+                refresh=self.options.get("refresh", False),
             )
         )
         status, clock = RunStatus.FAILED, time.monotonic()
@@ -225,6 +230,18 @@ class Session:
                 action(self.store)
             except StoreError as error:
                 _log.warning("the run %s is not kept: %s", self.run, error)
+
+
+def _as_before(options: RunOptions, known: JournalContents) -> RunOptions:
+    """The options of a resumed run: what it was told of the cache when it began still holds."""
+    begun = next((event for event in known.events if isinstance(event, RunStarted)), None)
+    if begun is None:
+        return options
+    return {
+        **options,
+        "cache": options.get("cache", True) and begun.cache,
+        "refresh": options.get("refresh", False) or begun.refresh,
+    }
 
 
 def _optional(make: Callable[[], _T], notes: list[str]) -> _T | None:
