@@ -107,6 +107,14 @@ def test_needs_are_met_by_what_is_there() -> None:
     assert Needs().met_by({})
 
 
+@pytest.mark.parametrize("address", ["dask://nonsense", "dask://", "tls://127.0.0.1:1", "dask-local:none"])
+def test_what_is_no_address_is_told_at_once(repo: Repository, address: str) -> None:
+    """An address that cannot be meant is one error and a hint, with nothing of Dask's own around it."""
+    _, said = (run := command(repo, "each", "main", "--executor", address, "--", "true")).communicate(timeout=60)
+    assert run.returncode == 4
+    assert [line.split(":")[0].strip() for line in said.splitlines()] in (["error", "hint"], ["error"])
+
+
 # --- TLS, Pythons, disks ---
 
 
@@ -134,7 +142,7 @@ def test_trials_travel_by_tls(repo: Repository, tmp_path: Path) -> None:
         plain = command(repo, "each", "main", "--executor", cluster.address, "--", "true",
                         DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="2s")  # fmt: skip
         _, said = plain.communicate(timeout=60)
-        assert plain.returncode == 4, said
+        assert (plain.returncode, "certificate" in said, "Traceback" in said) == (4, True, False), said
     finally:
         cluster.stop()
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, evolve, field
 
@@ -20,6 +20,8 @@ from arboretum.engine.needs import MEMORY, total_memory
 from arboretum.errors import ExecutorError
 from arboretum.process.model import OutputLine
 from arboretum.repository import Repository
+
+_TLS: Final = "set distributed.comm.tls, e.g. DASK_DISTRIBUTED__COMM__TLS__CA_FILE=ca.pem"
 
 
 @define(eq=False)
@@ -166,7 +168,7 @@ def connect(name: str) -> Iterator[Any]:
             count = name.partition(":")[2]
             if not count.isdigit() or not 1 <= int(count) <= 256:
                 raise ExecutorError(f"{name!r} is not dask-local:N with N from 1 to 256")
-            cluster = LocalCluster(  # type: ignore[no-untyped-call]  # Dask does not annotate it
+            cluster = LocalCluster(
                 n_workers=int(count),
                 threads_per_worker=1,
                 dashboard_address=None,
@@ -176,13 +178,31 @@ def connect(name: str) -> Iterator[Any]:
             address = stack.enter_context(cluster)
         else:
             address = name.replace("dask://", "tcp://", 1)
+            _check_address(address)
         try:
-            client = stack.enter_context(
-                Client(address, set_as_default=False)  # type: ignore[no-untyped-call]  # nor it
-            )
-        except Exception as error:  # no answer, an address that is none, TLS without a certificate: all kinds
-            where = name if isinstance(address, LocalCluster) else address
-            raise ExecutorError(
-                f"no scheduler answers at {where}: {error}", hint="check the address, and Dask's settings for TLS"
-            ) from error
+            client = stack.enter_context(Client(address, set_as_default=False))
+        except (OSError, TimeoutError) as error:
+            raise ExecutorError(f"no scheduler answers at {name}: {error}", hint="check the address") from error
         yield client
+
+
+def _check_address(address: str) -> None:
+    """Check what a client would stumble over in the middle of being made.
+
+    Raises:
+        ExecutorError: It is no address, or one for TLS, for which Dask knows no certificate.
+    """
+    from distributed.comm.addressing import get_address_host_port
+    from distributed.security import Security
+
+    try:
+        get_address_host_port(address, strict=True)
+    except ValueError as error:
+        raise ExecutorError(f"{address} is no address of a scheduler: {error}", hint="dask://HOST:PORT") from error
+    if address.startswith("tls://"):
+        try:
+            context = Security().get_connection_args("client").get("ssl_context")
+        except OSError as error:  # a file that cannot be read, or is no certificate
+            raise ExecutorError(f"Dask's settings for TLS cannot be used: {error}", hint=_TLS) from error
+        if context is None:
+            raise ExecutorError(f"{address} wants TLS, and Dask is not told of a certificate", hint=_TLS)
