@@ -19,6 +19,8 @@ class Executor(Protocol):
     - Two trials never share a slot at the same time, and a trial sees nothing of the one before it but
       ignored files (not even these when `TrialRequest.fresh` is set).
     - What a command does is told by the trial's outcome, never by an exception.
+    - `TrialRequest.memory` and `labels` choose the machine. Where there is one machine only they may be ignored;
+      what no machine has is refused and never waited for.
     - `on_started` and `on_output` may be called from another thread, and are not called any more once
       `execute` has returned or raised. One that raises is logged and the trial goes on.
     - `arboretum.testing.executor_checks` holds the checks that every executor passes.

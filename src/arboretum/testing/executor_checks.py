@@ -283,6 +283,17 @@ async def check_what_cannot_be_carried_out(world: World) -> None:
     assert (await world.run("exit 0")).outcome is Outcome.PASSED
 
 
+async def check_needs(world: World) -> None:
+    """Needs that nobody meets are refused or, where they say nothing, ignored: no trial waits for ever."""
+    for needs in ({"labels": ("nobody-has-this",)}, {"memory": 1 << 60}, {"memory": 1}):
+        try:
+            trial = await asyncio.wait_for(world.run("exit 0", **needs), _WAIT_SECONDS)
+        except EngineError:
+            continue
+        assert trial.outcome is Outcome.PASSED, (needs, trial)
+    assert (await world.run("exit 0")).outcome is Outcome.PASSED
+
+
 async def check_close(world: World) -> None:
     """Closing stops what runs; closing twice is allowed; a closed executor says so."""
     task = asyncio.create_task(world.run("sleep 60", grace=0.2))
@@ -333,5 +344,6 @@ EXECUTOR_CHECKS: Final[tuple[ExecutorCheck, ...]] = (
     check_trials_at_once,
     check_repository_is_untouched,
     check_what_cannot_be_carried_out,
+    check_needs,
     check_close,
 )
