@@ -62,8 +62,10 @@ def show_split(renderer: Renderer, split: Split) -> None:
         if any(not c.files and "/" in c.example for c in split.conflicts):
             renderer.note("a pattern like *.py also holds a folder of such a name; add !*.py/ where none is meant")
     for caution in split.warnings:
-        if caution.kind != "estimate":
+        if caution.kind not in {"estimate", "no-file"}:
             renderer.warning(caution.message)
+    if new := [name for caution in split.warnings if caution.kind == "no-file" for name in caution.tasks]:
+        renderer.note(f"no tracked file is in the scope of {', '.join(new)}: right where only new files are made")
     renderer.text("")
     for line in _estimate_lines(split):
         renderer.text(line)
@@ -90,10 +92,11 @@ def _estimate_lines(split: Split) -> Iterator[str]:
 
 def show_board(renderer: Renderer, board: Board) -> None:
     """A run as a table, with what to do next about each task that did not make it."""
+    stopped = {TaskState.RUNNING} if board.status != "running" else frozenset()
     rows = [
         (
-            f"{_mark(record.state)} {record.id}",
-            record.state.value,
+            f"{'■' if record.state in stopped else _mark(record.state)} {record.id}",
+            "stopped" if record.state in stopped else record.state.value,
             str(record.attempts),
             format_duration(record.duration),
             "\n".join(filter(None, (record.reason, next_step(board, record)))),

@@ -179,10 +179,11 @@ def _record(board: Board, record: TaskRecord) -> dict[str, Any]:
 def next_step(board: Board, record: TaskRecord) -> str:
     """What a person can do about a task that did not make it; empty when nothing is to be done."""
     branch = RefName(board.integration).short
-    again = f"--resume {board.run} --retry {record.id}"
+    resume = f"arboretum orchestrate --resume {board.run}"
+    again = f"{resume} --retry {record.id}"
     match record.state:
         case TaskState.OUT_OF_SCOPE:
-            return f"look at {record.path}; to accept: arboretum amend-scope {board.run} {record.id}, then --resume"
+            return f"look at {record.path}; to accept: arboretum amend-scope {board.run} {record.id}, then {resume}"
         case TaskState.CONFLICT:
             return f"merge {branch} in {record.path}, resolve {', '.join(record.files)}, commit, then {again}"
         case TaskState.BREAKS_VERIFY:

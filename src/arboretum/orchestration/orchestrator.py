@@ -355,7 +355,7 @@ class Orchestrator:
 
 def _existing(folder: str, run: str) -> str:
     if not os.path.isfile(os.path.join(run_folder(folder, run), "events.jsonl")):
-        raise UsageError(f"there is no orchestration {run!r}", hint=f"the runs are the folders in {folder}")
+        raise UsageError(f"there is no orchestration {run!r}", hint="list the runs with: arboretum history")
     return folder
 
 
