@@ -208,6 +208,29 @@ def test_large_outputs_stay_and_can_be_fetched(repo: Repository, client: Client)
     asyncio.run(run())
 
 
+def test_a_flood_of_output_comes_back_bounded(repo: Repository, client: Client) -> None:
+    """Of a million lines some are shown as they come, each cut to its beginning; the whole is there on demand."""
+    from arboretum.engine.model import TrialRequest
+
+    lines: list[str] = []
+
+    async def run() -> None:
+        executor = DaskExecutor(client, repo)
+        flood = "yes $(printf '%01000d' 7) | head -n 100000; sleep 0.3; echo the last"
+        request = TrialRequest(
+            run="r2", hypothesis="h", attempt=1, commit=repo.resolve("main"), command=CommandSpec((flood,), True)
+        )
+        trial = await executor.execute(request, on_output=lambda _stream, line: lines.append(line))
+        assert len(executor.fetch_output(trial, limit=1 << 30)) == 100_000 * 1001 + len("the last\n")
+        assert trial.output_tail.endswith("the last")
+        await executor.close()
+
+    asyncio.run(run())
+    assert lines[-1] == "the last"
+    assert len(lines) < 20_000
+    assert max(map(len, lines)) <= 500
+
+
 def test_a_pack_holds_only_what_is_lacking(repo: Repository) -> None:
     """A pack against a known parent is a small part of the whole, and empty of objects against the commit itself."""
     tip, parent = repo.resolve("main"), repo.resolve("main~1")

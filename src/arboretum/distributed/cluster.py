@@ -20,7 +20,8 @@ import arboretum
 from arboretum.distributed import worker as remote
 from arboretum.distributed.listeners import Listener, Switchboard, switchboard
 from arboretum.distributed.mirror import make_pack
-from arboretum.distributed.orders import Answer, Needs, Order
+from arboretum.distributed.orders import Answer, Needs, Order, size_text
+from arboretum.engine.needs import MEMORY
 from arboretum.errors import EngineError, ExecutorError, GitOperationError
 from arboretum.repository import Repository
 from arboretum.values import Oid
@@ -147,9 +148,11 @@ class Cluster:
         if self._unfit >= self._workers.keys():
             return ExecutorError("no worker is fit to carry out trials", hint="look at their disks")
         resources = [info.get("resources") or {} for info in self._workers.values()]
-        there = sorted({f"{name}={amount:g}" for each in resources for name, amount in each.items()})
+        labels = sorted({name for each in resources for name in each if name != MEMORY})
+        memory = max((each.get(MEMORY, 0.0) for each in resources), default=0.0)
         return ExecutorError(
-            f"no worker has {needs}; there are {len(resources)} workers, with {', '.join(there) or 'no resources'}",
+            f"no worker has {needs}; of all workers ({len(resources)}) some have "
+            f"{size_text(memory)} of memory and the labels: {', '.join(labels) or 'none'}",
             hint="start one that has: arboretum worker --scheduler ADDRESS --label NAME --memory SIZE",
         )
 

@@ -171,7 +171,7 @@ def connect(name: str) -> Iterator[Any]:
             cluster = LocalCluster(
                 n_workers=int(count),
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address=":0",
                 silence_logs=40,
                 resources={MEMORY: total_memory() // int(count)},
             )

@@ -13,6 +13,7 @@ import hashlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -219,11 +220,11 @@ def _keep_includes(files: Mapping[str, bytes]) -> tuple[str, str | None]:
 
 @define(eq=False)
 class LineFeed:
-    """Sends the start and the output lines in batches; of a flood only so many a batch, because they are for eyes."""
+    """Sends the start and the output lines in batches; of a flood only the last ones of a batch, because they are for eyes."""
 
     _host: str
     _send: Callable[[dict[str, Any]], object]
-    _lines: list[tuple[str, str]] = field(factory=list)
+    _lines: deque[tuple[str, str]] = field(factory=lambda: deque(maxlen=_LINES_SENT))
     _last: float = 0.0
     _guard: threading.Lock = field(factory=threading.Lock)
 
@@ -234,8 +235,7 @@ class LineFeed:
     def add(self, stream: str, line: str) -> None:
         """Take a line; it goes out now, or with the next ones."""
         with self._guard:
-            if len(self._lines) < _LINES_SENT:
-                self._lines.append((stream, line[:_LINE_LENGTH]))
+            self._lines.append((stream, line[:_LINE_LENGTH]))
             if time.monotonic() - self._last >= _OUTPUT_SECONDS:
                 self._flush()
 
@@ -247,6 +247,6 @@ class LineFeed:
 
     def _flush(self) -> None:
         if self._lines:
-            self._send({"lines": self._lines})
-            self._lines = []
+            self._send({"lines": list(self._lines)})
+            self._lines.clear()
         self._last = time.monotonic()

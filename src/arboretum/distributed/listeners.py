@@ -57,7 +57,7 @@ class Listener:
 class Switchboard:
     """Passes what the workers tell one client to the listeners, by the key of the order.
 
-    The topic is the client's own, which the scheduler forgets when the client is gone; it forgets no other.
+    The topic is one of our own: to the client's the scheduler also tells that the client is gone, and stumbles over it.
     """
 
     topic: str
@@ -70,9 +70,9 @@ class Switchboard:
         self.is_connected = True
 
     def told(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        """Take an event of the topic; the scheduler tells of things of its own there, too."""
+        """Take an event of the topic."""
         message = event[1]
-        listener = self.listeners.get(message.get("key", ""))
+        listener = self.listeners.get(message["key"])
         if listener is not None:
             listener.told(message)
 
@@ -84,6 +84,6 @@ def switchboard(client: Any) -> Switchboard:
     """The switchboard of a client, made on first use: Dask has one handler for each topic of a client."""
     board = _boards.get(client)
     if board is None:
-        board = _boards[client] = Switchboard(str(client.id))
+        board = _boards[client] = Switchboard(f"arboretum-{client.id}")
         board.connect(client)
     return board

@@ -69,6 +69,11 @@ class Answer:
     stopped: bool = False
 
 
+def size_text(size: float) -> str:
+    """Bytes as people read them."""
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.1f} MiB"
+
+
 @frozen
 class Needs:
     """What a worker must have to get an order.
@@ -92,5 +97,5 @@ class Needs:
         return all(resources.get(name, 0.0) >= amount for name, amount in self.resources.items())
 
     def __str__(self) -> str:
-        texts = [f"{self.memory / (1 << 20):.0f} MiB of memory ({MEMORY})"] if self.memory else []
+        texts = [f"{size_text(self.memory)} of memory"] if self.memory else []
         return " and ".join([*texts, *(f"the label {label!r}" for label in self.labels)]) or "nothing"

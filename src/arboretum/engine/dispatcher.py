@@ -198,7 +198,6 @@ class Dispatcher:
             raise error
         elif isinstance(error, ExecutorError):  # it cannot carry out any: no use to try again
             self._failure = error
-            self._finish(self._trial(key, Outcome.ERROR, str(error)))
         elif key not in self._retried and isinstance(error, ArboretumError) and not was_unwanted:
             _log.warning("trial %s#%s could not be carried out and is tried again: %s", *key, error)
             self._retried.add(key)
