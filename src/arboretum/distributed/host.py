@@ -220,7 +220,7 @@ def _keep_includes(files: Mapping[str, bytes]) -> tuple[str, str | None]:
 
 @define(eq=False)
 class LineFeed:
-    """Sends the start and the output lines in batches; of a flood only the last ones of a batch, because they are for eyes."""
+    """Sends the start and the output lines in batches; of a flood only the last ones: they are for eyes."""
 
     _host: str
     _send: Callable[[dict[str, Any]], object]
