@@ -61,12 +61,12 @@ class IndexState:
     hides: bool = True
 
 
-def read_index(admin: str, *, trusted: str = "", sha256: bool = False) -> IndexState:
+def read_index(admin: str, *, trusted: str | None = "", sha256: bool = False) -> IndexState:
     """The state of the index of the worktree with this folder.
 
     Args:
         admin: The folder.
-        trusted: The checksum of an index whose entries need no look.
+        trusted: The checksum of an index whose entries need no look; None where no index's do.
         sha256: Whether object ids have 64 digits.
     """
     digest = 32 if sha256 else 20
@@ -77,7 +77,7 @@ def read_index(admin: str, *, trusted: str = "", sha256: bool = False) -> IndexS
         if magic != b"DIRC" or len(data) < _INDEX_HEADER.size + digest:
             return IndexState()
         checksum = _checksum(data[-digest:])
-        known = bool(checksum) and checksum == trusted
+        known = trusted is None or (bool(checksum) and checksum == trusted)
         return IndexState(files, checksum, not known and _hides(data, sha256=sha256))
     except (OSError, struct.error, IndexError, ValueError):
         return IndexState()
