@@ -11,7 +11,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -20,6 +20,8 @@ from arboretum.errors import ArboretumError, InputFileError, InvalidValueError
 
 #: A key of the document: names of tables and keys, and positions in arrays (from 0).
 KeyPath = tuple[str | int, ...]
+#: Takes what TOML gave and returns what the model holds, or raises an error of ours.
+Parser = Callable[[Any], Any]
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)\Z")
 #: What the last line of a statement of several lines must have.
@@ -124,6 +126,44 @@ class TomlDocument:
                 raise self.error("unknown key", (*path, key), hint=hint)
         return table
 
+    def check_version(self, kind: str) -> None:
+        """Refuse a document of another version of the format than 1, which is the one known.
+
+        Args:
+            kind: What the format is of (``plan``).
+        """
+        version = self.data.get("version", 1)
+        if isinstance(version, bool) or version != 1:
+            hint = "this arboretum reads version 1"
+            raise self.error(f"version {version!r} of the {kind} format is not known", ("version",), hint=hint)
+
+    def check_ids(self, kind: str, ids: Iterable[str]) -> None:
+        """Refuse two tables ``[[kind]]`` with one id; ids become file names, and some file systems fold their case."""
+        seen: dict[str, int] = {}
+        for index, name in enumerate(ids):
+            first = seen.setdefault(name.casefold(), index)
+            if first != index:
+                raise self.error(
+                    f"the id {name!r} is taken: the {kind} on line {self.line_of((kind, first, 'id'))} has it",
+                    (kind, index, "id"),
+                    hint="ids differ in more than upper and lower case",
+                )
+
+    def values_of(self, path: KeyPath, table: Mapping[str, Any], parsers: Mapping[str, Parser]) -> dict[str, Any]:
+        """The values of those keys of the table at `path` that have a parser.
+
+        Raises:
+            InputFileError: A parser refuses its value.
+        """
+        values: dict[str, Any] = {}
+        for key, value in table.items():
+            if key in parsers:
+                try:
+                    values[key] = parsers[key](value)
+                except ArboretumError as error:
+                    raise self.refuse(error, (*path, key)) from error
+        return values
+
 
 def check_text(value: object) -> str:
     """The text itself.
@@ -136,6 +176,34 @@ def check_text(value: object) -> str:
     if "\x00" in value:
         raise InvalidValueError("a text cannot have a NUL")
     return value
+
+
+def whole_number(low: int, high: int) -> Parser:
+    """What takes whole numbers from `low` to `high` and refuses the rest with InvalidValueError."""
+
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidValueError(f"a whole number from {low} to {high} is wanted, not {value!r}")
+        return value
+
+    return parse
+
+
+def parse_variables(value: object) -> Mapping[str, str]:
+    """A table of environment variables.
+
+    Raises:
+        InvalidValueError: It is none, or a name or value cannot be one.
+    """
+    if not isinstance(value, dict):
+        raise InvalidValueError(f"a table of variables is wanted, not {value!r}", hint='env = {NAME = "value"}')
+    for name, text in value.items():
+        if not name or "=" in name or "\x00" in name:
+            raise InvalidValueError(f"{name!r} cannot be the name of a variable")
+        if not isinstance(text, str):
+            raise InvalidValueError(f"the variable {name} needs a text, not {text!r}", hint="put it in quotes")
+        check_text(text)
+    return dict(value)
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
@@ -17,15 +17,14 @@ from attrs import evolve
 from arboretum.durations import parse_duration
 from arboretum.engine.model import CONTROL, CommandSpec, Expectation, Hypothesis, Plan, check_identifier
 from arboretum.engine.needs import parse_label, parse_size
-from arboretum.errors import ArboretumError, GitOperationError, InputFileError, InvalidValueError, UsageError
+from arboretum.errors import GitOperationError, InputFileError, InvalidValueError, UsageError
 from arboretum.process.model import CommandRequest
-from arboretum.toml_document import KeyPath, TomlDocument, check_text
+from arboretum.toml_document import KeyPath, Parser, TomlDocument, check_text, parse_variables, whole_number
 from arboretum.values import Revision, parse_tree_path
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
 
-Parser = Callable[[Any], Any]
 
 #: The keys that make a hypothesis different from the base; a hypothesis has at most one of them.
 SOURCES: Final = ("ref", "patch", "edit", "env", "command", "combine")
@@ -48,10 +47,10 @@ def plan_of(document: TomlDocument) -> Plan:
         InputFileError: A key cannot be meant.
     """
     data = document.check_keys(document.data, (), {*_PLAN, "version", "hypothesis", "timeout"})
-    _check_version(document, data)
+    document.check_version("plan")
     if "command" not in data:
         raise document.error("the plan has no command", ("command",), hint='add: command = "pytest -q"')
-    values = _parse_table(document, (), data, _PLAN)
+    values = document.values_of((), data, _PLAN)
     values |= _timeout(document, data)
     hypotheses = _hypotheses(document, data.get("hypothesis", []))
     return Plan(**values, hypotheses=hypotheses, path=document.path, lines=document.lines)
@@ -86,15 +85,6 @@ def plan_error(plan: Plan, key: str, message: str, *, hint: str = "") -> UsageEr
 
 
 # --- the parsers of single values: each takes what TOML gave and returns what the model holds ---
-
-
-def _integer(low: int, high: int) -> Parser:
-    def parse(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidValueError(f"a whole number from {low} to {high} is wanted, not {value!r}")
-        return value
-
-    return parse
 
 
 def _fraction(value: object) -> float:
@@ -157,18 +147,6 @@ def parse_command(value: object) -> CommandSpec:
     return CommandSpec(request.argv, shell)
 
 
-def _env(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict):
-        raise InvalidValueError(f"a table of variables is wanted, not {value!r}", hint='env = {NAME = "value"}')
-    for name, text in value.items():
-        if not name or "=" in name or "\x00" in name:
-            raise InvalidValueError(f"{name!r} cannot be the name of a variable")
-        if not isinstance(text, str):
-            raise InvalidValueError(f"the variable {name} needs a text, not {text!r}", hint="put it in quotes")
-        check_text(text)
-    return dict(value)
-
-
 def _pattern(*groups: str) -> Parser:
     def parse(value: object) -> str:
         text = check_text(value)
@@ -200,7 +178,7 @@ _PLAN: Final[Mapping[str, Parser]] = {
     "base": _revision,
     "command": parse_command,
     "grace": parse_duration,
-    "repeats": _integer(1, MAX_REPEATS),
+    "repeats": whole_number(1, MAX_REPEATS),
     "confidence": _confidence,
     "stop_on_supported": _boolean,
     "memory": parse_size,
@@ -208,7 +186,7 @@ _PLAN: Final[Mapping[str, Parser]] = {
     "setup": parse_command,
     "setup_inputs": _list(_tree_path),
     "include": _list(_tree_path),
-    "env": _env,
+    "env": parse_variables,
     "cache_env": _list(check_text),
     "cache_versions": _list(parse_command),
     "nothing_ran": _pattern(),
@@ -222,7 +200,7 @@ _HYPOTHESIS: Final[Mapping[str, Parser]] = {
     "ref": _revision,
     "patch": check_text,
     "edit": parse_command,
-    "env": _env,
+    "env": parse_variables,
     "command": parse_command,
     "combine": _list(_identifier),
     "expect": _expectation,
@@ -238,27 +216,6 @@ _HYPOTHESIS: Final[Mapping[str, Parser]] = {
 
 
 # --- tables ---
-
-
-def _parse_table(
-    document: TomlDocument, path: KeyPath, table: Mapping[str, Any], parsers: Mapping[str, Parser]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key in parsers:
-            try:
-                values[key] = parsers[key](value)
-            except ArboretumError as error:
-                raise document.refuse(error, (*path, key)) from error
-    return values
-
-
-def _check_version(document: TomlDocument, data: Mapping[str, Any]) -> None:
-    version = data.get("version", 1)
-    if isinstance(version, bool) or version != 1:
-        raise document.error(
-            f"version {version!r} of the plan format is not known", ("version",), hint="this arboretum reads version 1"
-        )
 
 
 def _timeout(document: TomlDocument, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -288,7 +245,7 @@ def _hypotheses(document: TomlDocument, tables: object) -> tuple[Hypothesis, ...
         raise document.error(
             "the plan has no hypothesis", ("hypothesis",), hint="add at least one [[hypothesis]] table"
         )
-    _check_ids(document, hypotheses)
+    document.check_ids("hypothesis", (h.id for h in hypotheses))
     _check_combinations(document, hypotheses)
     return hypotheses
 
@@ -304,7 +261,7 @@ def _hypothesis(document: TomlDocument, path: KeyPath, table: object) -> Hypothe
             (*path, sources[1]),
             hint='make a hypothesis of each, and a third with combine = ["one", "other"]',
         )
-    values = _parse_table(document, path, table, _HYPOTHESIS)
+    values = document.values_of(path, table, _HYPOTHESIS)
     if "timeout" in table:
         _positive_duration(document, (*path, "timeout"), table["timeout"])
     if "patch" in values:
@@ -324,20 +281,6 @@ def _patch(document: TomlDocument, path: KeyPath, text: str) -> bytes:
     if not content.strip():
         raise document.error(f"the patch file {text!r} is empty", path)
     return content
-
-
-def _check_ids(document: TomlDocument, hypotheses: tuple[Hypothesis, ...]) -> None:
-    seen: dict[str, int] = {}
-    for index, hypothesis in enumerate(hypotheses):
-        # Ids become file names, and some file systems fold their case.
-        first = seen.setdefault(hypothesis.id.casefold(), index)
-        if first != index:
-            line = document.line_of(("hypothesis", first, "id"))
-            raise document.error(
-                f"the id {hypothesis.id!r} is taken: the hypothesis on line {line} has it",
-                ("hypothesis", index, "id"),
-                hint="ids differ in more than upper and lower case",
-            )
 
 
 def _check_combinations(document: TomlDocument, hypotheses: tuple[Hypothesis, ...]) -> None:

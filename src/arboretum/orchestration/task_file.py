@@ -6,21 +6,19 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from arboretum.durations import parse_duration
 from arboretum.engine.model import check_identifier
 from arboretum.engine.needs import parse_label, parse_size
 from arboretum.engine.plan_file import parse_command
-from arboretum.errors import ArboretumError, InputFileError, InvalidValueError
+from arboretum.errors import InputFileError, InvalidValueError
 from arboretum.orchestration.graph import find_cycles
 from arboretum.orchestration.scopes import Scope
 from arboretum.orchestration.tasks import MergeOrder, Task, TaskPlan
-from arboretum.toml_document import KeyPath, TomlDocument, check_text
+from arboretum.toml_document import KeyPath, Parser, TomlDocument, check_text, parse_variables, whole_number
 from arboretum.values import Revision
-
-Parser = Callable[[Any], Any]
 
 #: The id that a task cannot have, because the integration branch has it.
 INTEGRATION: Final = "integration"
@@ -58,34 +56,20 @@ def plan_of(document: TomlDocument) -> TaskPlan:
         InputFileError: A key cannot be meant; with file, line and key.
     """
     data = document.check_keys(document.data, (), {*_PLAN, *_DEFAULTS, "version", "task"})
-    if isinstance(data.get("version", 1), bool) or data.get("version", 1) != 1:
-        raise document.error(
-            f"version {data['version']!r} of the task format is not known",
-            ("version",),
-            hint="this arboretum reads version 1",
-        )
-    values = _parse(document, (), data, _PLAN)
-    defaults = _parse(document, (), data, _DEFAULTS)
+    document.check_version("task")
+    values = document.values_of((), data, _PLAN)
+    defaults = document.values_of((), data, _DEFAULTS)
     tables = data.get("task", [])
     if not isinstance(tables, list) or not tables:
         raise document.error("the file has no task", ("task",), hint="add at least one [[task]] table")
     tasks = tuple(_task(document, ("task", i), table, defaults) for i, table in enumerate(tables))
-    _check_ids(document, tasks)
+    document.check_ids("task", (task.id for task in tasks))
     _check_dependencies(document, tasks)
     _check_limits(document, tasks, values)
     return TaskPlan(**values, tasks=tasks, path=document.path, lines=document.lines)
 
 
 # --- parsers of single values ---
-
-
-def _count(low: int, high: int) -> Parser:
-    def parse(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidValueError(f"a whole number from {low} to {high} is wanted, not {value!r}")
-        return value
-
-    return parse
 
 
 def _cpus(value: object) -> float:
@@ -124,16 +108,6 @@ def _scope(value: object) -> Scope:
     return Scope(texts)
 
 
-def _env(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict):
-        raise InvalidValueError(f"a table of variables is wanted, not {value!r}", hint='env = {NAME = "value"}')
-    for name, text in value.items():
-        if not name or "=" in name or "\x00" in name:
-            raise InvalidValueError(f"{name!r} cannot be the name of a variable")
-        check_text(text)
-    return dict(value)
-
-
 def _merge_order(value: object) -> MergeOrder:
     try:
         return MergeOrder(check_text(value))
@@ -154,7 +128,7 @@ _PLAN: Final[Mapping[str, Parser]] = {
     "verify": parse_command,
     "verify_timeout": _positive,
     "merge": _merge_order,
-    "jobs": _count(1, 10_000),
+    "jobs": whole_number(1, 10_000),
     "grace": parse_duration,
 }
 #: What the file may say once for all tasks that do not say it themselves.
@@ -162,8 +136,8 @@ _DEFAULTS: Final[dict[str, Parser]] = {
     "command": parse_command,
     "timeout": _positive,
     "estimate": _positive,
-    "retries": _count(0, 100),
-    "env": _env,
+    "retries": whole_number(0, 100),
+    "env": parse_variables,
 }
 _TASK: Final[dict[str, Parser]] = _DEFAULTS | {
     "id": _task_id,
@@ -184,22 +158,9 @@ _TASK: Final[dict[str, Parser]] = _DEFAULTS | {
 # --- tables ---
 
 
-def _parse(
-    document: TomlDocument, path: KeyPath, table: Mapping[str, Any], parsers: Mapping[str, Parser]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key in parsers:
-            try:
-                values[key] = parsers[key](value)
-            except ArboretumError as error:
-                raise document.refuse(error, (*path, key)) from error
-    return values
-
-
 def _task(document: TomlDocument, path: KeyPath, table: object, defaults: Mapping[str, Any]) -> Task:
     table = document.check_keys(table, path, _TASK)
-    values = _parse(document, path, table, _TASK)
+    values = document.values_of(path, table, _TASK)
     values |= {key: value for key, value in defaults.items() if key not in values}
     if "env" in defaults:
         values["env"] = {**defaults["env"], **values["env"]}
@@ -211,20 +172,6 @@ def _task(document: TomlDocument, path: KeyPath, table: object, defaults: Mappin
         if key not in values:
             raise document.error(f"the task has no {key}", path, hint=hint)
     return Task(**values)
-
-
-def _check_ids(document: TomlDocument, tasks: tuple[Task, ...]) -> None:
-    seen: dict[str, int] = {}
-    for index, task in enumerate(tasks):
-        # Ids become folders and refs, and some file systems fold their case.
-        first = seen.setdefault(task.id.casefold(), index)
-        if first != index:
-            line = document.line_of(("task", first, "id"))
-            raise document.error(
-                f"the id {task.id!r} is taken: the task on line {line} has it",
-                ("task", index, "id"),
-                hint="ids differ in more than upper and lower case",
-            )
 
 
 def _check_dependencies(document: TomlDocument, tasks: tuple[Task, ...]) -> None:
