@@ -60,6 +60,15 @@ class Oid(str):
         return not self.strip("0")
 
     @classmethod
+    def known(cls, told: object) -> Self:
+        """The id that git (or its library) told where only ids stand: taken as it is, which is four times as fast.
+
+        Args:
+            told: The text, or a library's own id whose text it is.
+        """
+        return str.__new__(cls, told)
+
+    @classmethod
     def null(cls, *, sha256: bool = False) -> Self:
         """The id that stands for "no object"."""
         return cls("0" * (64 if sha256 else 40))

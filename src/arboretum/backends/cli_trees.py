@@ -6,11 +6,13 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from arboretum.backends import parsing
 from arboretum.backends.cli_refs import CliRefs
 from arboretum.backends.faults import git_error
 from arboretum.backends.git_command import committer_environment
+from arboretum.backends.quoting import unquote_path
 from arboretum.backends.ref_files import SYMBOLIC_DEPTH
 from arboretum.errors import (
     BranchCheckedOutError,
@@ -35,6 +37,9 @@ from arboretum.values import (
     StatusEntry,
     parse_tree_path,
 )
+
+# How git clean begins a line; its messages are asked for in English, and it quotes names as patches do.
+_REMOVING: Final = b"Removing "
 
 
 class CliTrees(CliRefs):
@@ -145,23 +150,11 @@ class CliTrees(CliRefs):
 
     def clean(self, worktree: str, *, ignored: bool = False) -> tuple[str, ...]:
         """See `WorkingTree`."""
-        at = self.place(worktree)
-        found = self._others(at, "--directory", ignored=ignored)
-        if not found:
-            return ()
-        inside = self._others(at, ignored=ignored) if any(path.endswith("/") for path in found) else []
         options = ["-x"] if ignored else []
-        self.command.output("clean", "-ff", "-d", "--quiet", *options, operation="clean", at=at)
-        gone = [path for path in found if not _exists(worktree, path)]
-        whole = tuple(path for path in gone if path.endswith("/"))
-        # A folder in which something was kept is not gone, but what was removed from it is.
-        gone += [p for p in inside if not p.startswith(whole) and p not in gone and not _exists(worktree, p)]
+        done = self.command.output("clean", "-ff", "-d", *options, operation="clean", at=self.place(worktree))
+        lines = done.stdout.removesuffix(b"\n").split(b"\n")
+        gone = [unquote_path(line.removeprefix(_REMOVING)) for line in lines if line.startswith(_REMOVING)]
         return tuple(sorted(gone, key=os.fsencode))
-
-    def _others(self, at: tuple[str, str], *options: str, ignored: bool) -> list[str]:
-        excluding = [] if ignored else ["--exclude-standard"]
-        listed = self.command.output("ls-files", "-z", "--others", *options, *excluding, operation="clean", at=at)
-        return [parsing.text_of(path) for path in parsing.zero_split(listed.stdout)]
 
     def apply(self, worktree: str, patch: bytes, *, index: bool = False) -> None:
         """See `WorkingTree`."""
@@ -367,10 +360,6 @@ class CliTrees(CliRefs):
             "fetch", "--quiet", "--no-auto-maintenance", *options, "--end-of-options", remote, *refspecs,
             operation="fetch",
         )  # fmt: skip
-
-
-def _exists(worktree: str, path: str) -> bool:
-    return os.path.lexists(os.path.join(worktree, path.rstrip("/")))
 
 
 def stash_entry(oid: Oid, message: str) -> StashEntry:

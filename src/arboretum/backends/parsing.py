@@ -101,10 +101,7 @@ def parse_log(record: bytes) -> Commit:
     author = _signature(*fields[3:6])
     # Nearly always the same person at the same moment: then one value does for both.
     committer = author if fields[6:9] == fields[3:6] else _signature(*fields[6:9])
-    return Commit(
-        oid=Oid(oid), tree=Oid(tree), parents=tuple(map(Oid, parents.split())),
-        author=author, committer=committer, message=fields[9],
-    )  # fmt: skip
+    return Commit(Oid.known(oid), Oid.known(tree), tuple(map(Oid.known, parents.split())), author, committer, fields[9])
 
 
 def _signature(name: str, email: str, date: str) -> Signature:
@@ -118,7 +115,7 @@ def parse_tree(data: bytes) -> tuple[TreeEntry, ...]:
     for record in zero_split(data):
         meta, _, path = record.partition(b"\t")
         mode, _kind, oid = meta.split(b" ")
-        entries.append(TreeEntry(text_of(path), file_mode(int(mode, 8)), Oid(oid.decode())))
+        entries.append(TreeEntry(text_of(path), file_mode(int(mode, 8)), Oid.known(oid.decode())))
     return tuple(entries)
 
 
@@ -179,6 +176,6 @@ def parse_refs(data: bytes) -> Iterator[tuple[RefName, Oid, RefName | None]]:
         if line:
             name, oid, target = line.split(b"\0")
             try:
-                yield RefName(text_of(name)), Oid(oid.decode()), RefName(text_of(target)) if target else None
+                yield RefName(text_of(name)), Oid.known(oid.decode()), RefName(text_of(target)) if target else None
             except ValueError:
                 continue

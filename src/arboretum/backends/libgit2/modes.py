@@ -17,5 +17,5 @@ def mode_of(number: int) -> FileMode:
 
 
 def oid_of(native: pygit2.Oid) -> Oid:
-    """The id as a value. What libgit2 prints as an id is one: to check that again takes longer than to make it."""
-    return str.__new__(Oid, native)
+    """The id as a value."""
+    return Oid.known(native)

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from arboretum.backends.memory.disk import File
 from arboretum.backends.memory.lines import split_lines
-from arboretum.backends.memory.quoting import unquote_path
+from arboretum.backends.quoting import unquote_path
 from arboretum.errors import InvalidValueError, PatchFailedError
 from arboretum.values import FileMode, parse_tree_path
 
