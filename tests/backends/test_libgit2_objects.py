@@ -70,6 +70,12 @@ def test_a_log_has_the_commits_of_git_log_in_its_order(scratch, graph, picks, op
     assert [c.oid for c in backend.log(query)] == builder.git("rev-list", *flags, *tips).split()
     hidden = LogQuery((oids[-1],), exclude=(oids[0],), topological=options == 1, first_parent=options == 2)
     assert [c.oid for c in backend.log(hidden)] == builder.git("rev-list", *flags, oids[-1], f"^{oids[0]}").split()
+    both = LogQuery(
+        tips, exclude=(oids[sum(picks) % len(oids)], oids[0]), paths=("a",), topological=options == 1,
+        first_parent=options == 2,
+    )  # fmt: skip
+    told = builder.git("rev-list", *flags, *tips, *(f"^{oid}" for oid in both.exclude), "--", "a").split()
+    assert [c.oid for c in backend.log(both)] == told
     paths = LogQuery(tips, paths=("a",), topological=options == 1, first_parent=options == 2)
     assert [c.oid for c in backend.log(paths)] == builder.git("rev-list", *flags, *tips, "--", "a").split()
 

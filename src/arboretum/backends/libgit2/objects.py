@@ -6,7 +6,7 @@ import datetime as dt
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import pygit2
@@ -145,9 +145,9 @@ class Objects(Session):
         repository = self.handles.main()
         commits: dict[Oid, pygit2.Commit] = {}
         try:
-            members = self._members(repository, query)
-            tips = [oid for oid in query.include if members is None or oid in members]
-            walked = history.by_date(tips, self._stepper(repository, query, members, commits))
+            for oid in (*query.include, *query.exclude):
+                self._commit(repository, oid)
+            walked = self._walk(repository, query, commits)
             if query.topological:
                 walked = history.topological(list(walked))
             left = -1 if query.limit is None else query.limit
@@ -161,51 +161,38 @@ class Objects(Session):
         except NATIVE_ERRORS as error:
             raise translate(error, "log") from error
 
-    def _stepper(
-        self,
-        repository: pygit2.Repository,
-        query: LogQuery,
-        members: set[str] | None,
-        commits: dict[Oid, pygit2.Commit],
-    ) -> Callable[[Oid], history.Step]:
-        """What the walk asks of each commit; `commits` collects those that it saw."""
+    def _walk(
+        self, repository: pygit2.Repository, query: LogQuery, commits: dict[Oid, pygit2.Commit]
+    ) -> Iterator[tuple[Oid, history.Step]]:
+        """The walk of a log; `commits` collects the commits that it saw."""
         paths = tuple(query.paths)
-        ends = frozenset(query.exclude)
+
+        def load(oid: Oid) -> tuple[int, Sequence[Oid]]:
+            native = commits[oid] = self._commit(repository, oid)
+            return native.commit_time, [oid_of(parent) for parent in native.parent_ids]
 
         def content(oid: Oid) -> tuple[object, ...]:
             tree = self._commit(repository, oid).tree
             found = tuple(_entry_id(tree, path) for path in paths)
             return found if any(found) else ()
 
-        def relevant(oid: Oid) -> bool:
-            return members is None or oid in members or oid in ends
+        if paths and query.exclude:
+            walk = history.LimitedWalk(load, content, query.first_parent)
+            return walk.run(query.include, query.exclude)
+        members = _members(repository, query) if query.exclude else None
 
         def step(oid: Oid) -> history.Step:
-            native = commits[oid] = self._commit(repository, oid)
-            parents: Sequence[Oid] = [oid_of(parent) for parent in native.parent_ids]
-            if query.first_parent:
-                parents = parents[:1]
+            date, parents = load(oid)
             shown = True
             if paths:
-                parents, shown = history.simplify(content(oid), parents, content, relevant)
+                parents, shown = history.simplify(content(oid), parents, content, first_parent=query.first_parent)
+            if query.first_parent:
+                parents = parents[:1]
             if members is not None:
                 parents = [parent for parent in parents if parent in members]
-            return history.Step(native.commit_time, parents, shown)
+            return history.Step(date, parents, shown)
 
-        return step
-
-    def _members(self, repository: pygit2.Repository, query: LogQuery) -> set[str] | None:
-        """The commits that are not excluded; None when nothing is."""
-        for oid in (*query.include, *query.exclude):
-            self._commit(repository, oid)
-        if not query.exclude:
-            return None
-        walker = repository.walk(None, SortMode.NONE)
-        for oid in query.include:
-            walker.push(oid)
-        for oid in query.exclude:
-            walker.hide(oid)
-        return {str(commit.id) for commit in walker}
+        return history.by_date([oid for oid in query.include if members is None or oid in members], step)
 
     @operation
     def merge_base(self, one: Oid, two: Oid) -> Oid | None:
@@ -306,6 +293,16 @@ class Objects(Session):
                 oid = oid_of(repository.create_blob(changed.data))
                 entries[path] = TreeEntry(path, changed.mode, oid)
         return write_entries(repository, list(entries.values()))
+
+
+def _members(repository: pygit2.Repository, query: LogQuery) -> set[str]:
+    """The commits that are included and not excluded."""
+    walker = repository.walk(None, SortMode.NONE)
+    for oid in query.include:
+        walker.push(oid)
+    for oid in query.exclude:
+        walker.hide(oid)
+    return {str(commit.id) for commit in walker}
 
 
 def pygit2_tree(repository: pygit2.Repository, oid: str) -> pygit2.Tree:
