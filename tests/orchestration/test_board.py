@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arboretum.engine.events import RunEvent
+from arboretum.engine.journal import Journal
 from arboretum.engine.records import event_line
 from arboretum.orchestration import events
 from arboretum.orchestration.board import Board, plan_of_record, plan_record
@@ -167,3 +169,16 @@ def test_in_plan_order_timing_does_not_decide_what_a_task_starts_from(
 def test_a_plan_survives_the_journal(plan: TaskPlan) -> None:
     """What the journal keeps of a plan is the plan."""
     assert plan_of_record(plan_record(plan)) == plan
+
+
+def test_the_start_and_the_end_of_a_run_are_forced_to_the_disk(tmp_path: Path) -> None:
+    """Of an orchestration's events the first and the last are synced at once, those between about once a second."""
+    steps: list[str] = []
+    begun = started(TaskPlan(tasks=()))
+    between = events.IntegrationMoved(run="r", tip=BASE)
+    ended = events.OrchestrationFinished(run="r", status="done", tip=BASE, duration=0.0)
+    with Journal.open(str(tmp_path), "r", step=steps.append) as journal:
+        for event in (begun, between, ended):
+            journal.write(event)
+    at = [steps.index(f"journal.write.{event.type}") for event in (begun, ended)]
+    assert [steps[position + 1 : position + 2] for position in at] == [["journal.sync"]] * 2

@@ -11,9 +11,13 @@ from arboretum.values import Oid
 
 @frozen(kw_only=True)
 class RunEvent(Event):
-    """Something that happened in the run with the id `run`."""
+    """Something that happened in the run with the id `run`.
+
+    A run's start and its end are its `bounds`: the journal forces them to the disk at once.
+    """
 
     type = "run-event"
+    bounds = False
     run: str
 
 
@@ -26,6 +30,7 @@ class RunStarted(RunEvent):
     """
 
     type = "run-started"
+    bounds = True
     title: str
     base: Oid
     command: str
@@ -79,6 +84,7 @@ class RunFinished(RunEvent):
     """The run ended: ``done``, ``interrupted`` or ``failed``."""
 
     type = "run-finished"
+    bounds = True
     status: str
     duration: float
 

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from attrs import define, field, frozen
 
-from arboretum.engine.events import RunEvent, RunFinished, RunStarted, SlotChanged, TrialFinished, TrialOutput
+from arboretum.engine.events import RunEvent, RunFinished, SlotChanged, TrialFinished, TrialOutput
 from arboretum.engine.model import Trial, check_identifier
 from arboretum.engine.records import event_line, event_of_line
 from arboretum.engine.steps import Step, no_step
@@ -113,7 +113,7 @@ class Journal:
                 f"cannot write the journal of the run {self.run}: {error}",
                 hint="make space, then go on with `--resume`: finished trials are not repeated",
             ) from error
-        if isinstance(event, (RunStarted, RunFinished)) or time.monotonic() - self._synced > _SYNC_SECONDS:
+        if event.bounds or time.monotonic() - self._synced > _SYNC_SECONDS:
             self._step("journal.sync")
             os.fsync(self._descriptor)
             self._synced = time.monotonic()

@@ -18,6 +18,7 @@ class OrchestrationStarted(RunEvent):
     """A run began, or an interrupted one goes on. `plan` is the whole plan, as `plan_record` makes it."""
 
     type = "orchestration-started"
+    bounds = True
     title: str
     base: Oid
     integration: str
@@ -176,6 +177,7 @@ class OrchestrationFinished(RunEvent):
     """The run ended: ``done``, ``interrupted`` or ``failed``. `moved` is the branch that was moved on request."""
 
     type = "orchestration-finished"
+    bounds = True
     status: str
     tip: Oid
     duration: float
