@@ -92,6 +92,7 @@ def _tools() -> Iterator[Finding]:
 
 def _cache() -> Iterator[Finding]:
     from arboretum.engine.slot_files import cache_folder
+    from arboretum.worktree_files.choice import Ability
 
     folder = cache_folder()
     place = folder
@@ -100,6 +101,7 @@ def _cache() -> Iterator[Finding]:
     if not os.access(place, os.W_OK):
         yield Finding(what="pool folder", level="problem", text=f"{folder} cannot be written")
         return
+    yield Finding(what="files of new slots", level="ok", text=Ability.probe(place).description)
     free = shutil.disk_usage(place).free
     low = free < _FREE_BYTES_WANTED
     yield Finding(what="pool folder", level="problem" if low else "ok", text=f"{folder}, {free / 2**30:.1f} GiB free")
