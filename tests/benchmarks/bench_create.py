@@ -106,9 +106,10 @@ class _Place:
 
             times = interleave({"ours": ours, "git": lambda: self._git_adds(1)}, rounds=rounds)
             pool.release(first)
-        return compare("create", f"one of {self.files:,} files beside a warm sibling on {kind}: {way}", times, ours="ours",
-                       baseline="git", target=target or BESIDE[kind, way],
-                       note="with proof; baseline: `git worktree add --detach`")  # fmt: skip
+        case = f"one of {self.files:,} files beside a warm sibling on {kind}: {way}"
+        note = "with proof; baseline: `git worktree add --detach`"
+        target = target or BESIDE[kind, way]
+        return compare("create", case, times, ours="ours", baseline="git", target=target, note=note)
 
     def at_once(self, count: int, rounds: int, *, warm: bool) -> Row:
         """Many slots at once beside as many `git worktree add` one after another."""
@@ -130,9 +131,9 @@ class _Place:
             return seconds
 
         times = interleave({"ours": ours, "git": lambda: self._git_adds(count)}, rounds=rounds, warmup=0)
-        sibling = "with a warm sibling" if warm else "from nothing"
-        return compare("create", f"{count} of {self.files:,} files at once, {sibling}", times, ours="ours", baseline="git",
-                       target=0.30 if warm else 0.50, note="all succeed, proven clean; baseline: one after another")  # fmt: skip
+        case = f"{count} of {self.files:,} files at once, {'with a warm sibling' if warm else 'from nothing'}"
+        note = "all succeed, proven clean; baseline: one after another"
+        return compare("create", case, times, ours="ours", baseline="git", target=0.30 if warm else 0.50, note=note)
 
     def removed(self, rounds: int) -> Row:
         """`Worktree.remove(force=True)` beside `git worktree remove --force`; the deletion goes on behind."""

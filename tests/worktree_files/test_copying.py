@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -228,7 +227,7 @@ def test_a_change_within_the_tick_is_found_by_its_content(tmp_path):
     stats[place] = copying.file_copy._words(entry)
     forged = index.with_stat_data(stats)
     target = empty(builder, tmp_path / "new")
-    filled = CopyFiles().fill(copying.Sibling(path=sibling.path, index=forged, settled=time.time_ns(),
+    filled = CopyFiles().fill(copying.Sibling(path=sibling.path, index=forged, settled=entry.st_ctime_ns,
                                               commit=sibling.commit), target)  # fmt: skip
     assert filled == copying.Filled(files=2, left=1)
     assert not (tmp_path / "new" / "file").exists()

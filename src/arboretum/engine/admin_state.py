@@ -94,6 +94,14 @@ def index_checksum(admin: str, *, sha256: bool = False) -> str | None:
         return None
 
 
+def index_written(admin: str) -> int:
+    """When the index was written, in nanoseconds since the epoch; far in the future where there is none."""
+    try:
+        return os.stat(os.path.join(admin, "index")).st_mtime_ns
+    except OSError:
+        return 1 << 63
+
+
 def _checksum(tail: bytes) -> str:
     return tail.hex() if any(tail) else ""
 

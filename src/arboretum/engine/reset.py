@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 from attrs import define, evolve, frozen
 
@@ -20,7 +21,7 @@ from arboretum.engine import admin_state
 from arboretum.engine.slot_files import open_folders
 from arboretum.engine.slots import Slot
 from arboretum.engine.steps import Step, no_step
-from arboretum.engine.survey import put_right, survey
+from arboretum.engine.survey import Survey, put_right, survey
 from arboretum.errors import GitOperationError, PoolError
 from arboretum.values import FileMode, Oid, ResetMode, StatusEntry
 
@@ -55,13 +56,15 @@ class SlotReset:
     backend: GitBackend
     _step: Step = no_step
 
-    def __call__(self, slot: Slot, commit: Oid, *, remove_ignored: bool = False) -> Proof:
+    def __call__(self, slot: Slot, commit: Oid, *, remove_ignored: bool = False, untouched: bool = False) -> Proof:
         """Bring `slot` to `commit`.
 
         Args:
             slot: A slot that the caller holds and in which nothing runs.
             commit: Where it is to stand.
             remove_ignored: Whether ignored files go, too.
+            untouched: Whether the slot was made in an empty folder and no trial has been in it: then it can have no
+                folders without files and no odd rights, which only a look at everything finds.
 
         Returns:
             The proof, with the record as it is now.
@@ -73,7 +76,8 @@ class SlotReset:
         problem: Exception | None = None
         for careful in (False, True):
             try:
-                return self._attempt(slot, commit, remove_ignored=remove_ignored, careful=careful)
+                look = careful or not untouched
+                return self._attempt(slot, commit, remove_ignored=remove_ignored, careful=careful, look=look)
             except (GitOperationError, OSError, _StillDirtyError) as error:
                 problem = error
         raise SlotNotCleanError(
@@ -81,19 +85,20 @@ class SlotReset:
             hint="it is made anew",
         ) from problem
 
-    def _attempt(self, slot: Slot, commit: Oid, *, remove_ignored: bool, careful: bool) -> Proof:
+    def _attempt(self, slot: Slot, commit: Oid, *, remove_ignored: bool, careful: bool, look: bool) -> Proof:
         admin_state.tidy(slot.admin, self._step)
         if careful:
             open_folders(slot.path)
+        between = (admin_state.index_written(slot.admin), time.time_ns())
         entries = self._restore_files(slot, commit, careful=careful)
-        found = survey(slot.path, _ignored(entries))
-        if found.odd_files or found.odd_folders:
+        found = self._survey(slot, entries, between) if look else Survey()
+        if found.odd_files or found.odd_folders or found.changed:
             self._step("reset.files-again")
             open_folders(slot.path)
-            put_right(survey(slot.path, _ignored(entries)))
+            put_right(self._survey(slot, entries, between))
             self.backend.reset(slot.path, commit, ResetMode.HARD)
             entries = self._status(slot.path)
-            found = survey(slot.path, _ignored(entries))
+            found = self._survey(slot, entries, between)
         if found.empty or any(e.is_untracked or (e.is_ignored and remove_ignored) for e in entries):
             self._step("reset.clean")
             self.backend.clean(slot.path, ignored=remove_ignored)
@@ -114,6 +119,14 @@ class SlotReset:
             files=index.files,
         )
         return Proof(slot=proven, ignored=_ignored(entries))
+
+    def _survey(self, slot: Slot, entries: tuple[StatusEntry, ...], between: tuple[int, int]) -> Survey:
+        """Look at what `status` does not see; what it has told already, and will be removed, is no news."""
+        found = survey(slot.path, _ignored(entries), between)
+        told = tuple(os.path.join(slot.path, entry.path) for entry in entries if entry.is_untracked)
+        folders, files = tuple(path for path in told if path.endswith("/")), {os.path.join(slot.path, ".git"), *told}
+        changed = [path for path in found.changed if path not in files and not path.startswith(folders)]
+        return evolve(found, changed=tuple(changed))
 
     def _restore_files(self, slot: Slot, commit: Oid, *, careful: bool) -> tuple[StatusEntry, ...]:
         """Bring the tracked files to `commit`.

@@ -18,7 +18,7 @@ from attrs import define, evolve, field
 
 from arboretum.engine import admin_state
 from arboretum.engine.leases import LEASE_VARIABLE, new_lease_id
-from arboretum.engine.reset import Proof, SlotNotCleanError
+from arboretum.engine.reset import Proof, SlotNotCleanError, SlotReset
 from arboretum.engine.slot_files import Ownership, SlotFiles, read_link
 from arboretum.engine.slots import Slot, SlotState
 from arboretum.engine.steps import Step
@@ -26,6 +26,7 @@ from arboretum.errors import GitOperationError, PoolError
 from arboretum.values import Oid, WorktreeSpec
 from arboretum.worktree_files import btrfs
 from arboretum.worktree_files.choice import Ability
+from arboretum.worktree_files.copying import settle
 from arboretum.worktree_files.model import FileSource, Sibling, Target
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class SlotMaking:
 
     repository: Repository
     _files: SlotFiles
-    _reset: Callable[[Slot, Oid], Proof]
+    _reset: SlotReset
     _step: Step
     _first: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -84,7 +85,9 @@ class SlotMaking:
         slot = self._add(slot, commit, keep, found)
         if found is not None and admin_state.read_sparse(slot.admin) == found[0].sparse:
             slot = self._fill(slot, found[1], keep)
-        proof = self._reset(slot, commit)
+        proof = self._reset(slot, commit, untouched=not slot.wipe)
+        if not slot.index:
+            proof = evolve(proof, slot=self._settled(proof.slot))
         self._keep(proof.slot, keep)
         self._files.empty_trash()
         return proof
@@ -120,6 +123,14 @@ class SlotMaking:
     def _keep(self, slot: Slot, keep: Keep) -> None:
         self._files.write(slot)
         keep(slot)
+
+    def _settled(self, slot: Slot) -> Slot:
+        """Let git trust the files that it has just written, here and in every copy of the slot."""
+        sha256 = self.repository.backend.sha256
+        self._step("slot.settle")
+        with contextlib.suppress(OSError):
+            settle(slot.path, slot.admin, sha256=sha256)
+        return evolve(slot, index=admin_state.index_checksum(slot.admin, sha256=sha256) or "")
 
     # --- files from a sibling ---------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ _OPEN_FILE = stat.S_IRUSR | stat.S_IWUSR
 #: What is looked at in a mode, and what it is for a plain file with nothing odd about it.
 _LOOKED_AT = 0o170000 | _SPECIAL | _OPEN_FILE
 _PLAIN = stat.S_IFREG | _OPEN_FILE
+_NEVER = 1 << 63
 
 
 @frozen
@@ -25,34 +26,42 @@ class Survey:
         empty: Whether there is a folder without any entry.
         odd_files: Files that we cannot read and write, or that have special rights.
         odd_folders: Folders that we cannot read, enter and change, or that have special rights.
+        changed: Files that were changed, in whatever way, after the index was written. Git may compare whole seconds
+            only, and would miss a change in the index's own second after which the old times were set again.
     """
 
-    empty: bool
-    odd_files: tuple[str, ...]
-    odd_folders: tuple[str, ...]
+    empty: bool = False
+    odd_files: tuple[str, ...] = ()
+    odd_folders: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
-def survey(root: str, ignored: Collection[str]) -> Survey:
+def survey(root: str, ignored: Collection[str], written: int = _NEVER) -> Survey:
     """Look at everything below `root` but ``.git`` and ignored paths.
 
     Args:
         root: The folder of a worktree.
         ignored: Paths below it that are not looked at; those of folders end with ``/``.
+        written: When the index was written, in nanoseconds since the epoch.
     """
     skipped = {os.path.join(root, path) for path in ignored}
-    empty, odd_files, odd_folders, pending = False, [], [], [root]
+    empty, odd_files, odd_folders, changed = False, [], [], []
+    pending = [(root, written)]
     while pending:
-        folder = pending.pop()
+        folder, limit = pending.pop()
         try:
             entries = list(os.scandir(folder))
         except PermissionError:
             odd_folders.append(folder)
             continue
         empty = empty or not entries
+        if folder is not root and any(entry.name == ".git" for entry in entries):
+            limit = _NEVER  # a submodule: its files have an index of their own
         for entry in entries:
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if mode & _LOOKED_AT == _PLAIN:  # nearly all are; this is done for each file before each trial
-                continue
+            found = entry.stat(follow_symlinks=False)
+            mode = found.st_mode
+            if mode & _LOOKED_AT == _PLAIN and found.st_ctime_ns <= limit:
+                continue  # nearly all are; this is done for each file before each trial
             path = entry.path
             if path in skipped or stat.S_ISLNK(mode):
                 continue
@@ -61,10 +70,13 @@ def survey(root: str, ignored: Collection[str]) -> Survey:
                     continue
                 if mode & stat.S_IRWXU != stat.S_IRWXU or mode & _SPECIAL:
                     odd_folders.append(path)
-                pending.append(path)
-            elif (mode & _OPEN_FILE != _OPEN_FILE or mode & _SPECIAL) and entry.name != ".git":
+                pending.append((path, limit))
+                continue
+            if found.st_ctime_ns > limit:
+                changed.append(path)
+            if (mode & _OPEN_FILE != _OPEN_FILE or mode & _SPECIAL) and entry.name != ".git":
                 odd_files.append(path)
-    return Survey(empty, tuple(odd_files), tuple(odd_folders))
+    return Survey(empty, tuple(odd_files), tuple(odd_folders), tuple(changed))
 
 
 def put_right(found: Survey) -> None:
@@ -72,7 +84,7 @@ def put_right(found: Survey) -> None:
     for path in found.odd_folders:
         with contextlib.suppress(OSError):
             os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) & ~_SPECIAL | stat.S_IRWXU)
-    for path in found.odd_files:
+    for path in (*found.odd_files, *found.changed):
         with contextlib.suppress(OSError):
             os.unlink(path)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final
 
-from attrs import define, field
+from attrs import define
 
 from arboretum.worktree_files import file_copy
 from arboretum.worktree_files.file_copy import STAT_BYTES, UNKNOWN, Copier
@@ -36,26 +36,12 @@ _HELPER: Final = "import sys; sys.path.append(sys.argv.pop(1)); import file_copy
 Entries = list[tuple[bytes, bytes, bytes]]
 
 
-@define(eq=False)
-class _Busy:
-    """How many copies are under way in this process."""
-
-    copies: int = 0
-    _mutex: threading.Lock = field(factory=threading.Lock)
-
-    @contextlib.contextmanager
-    def one_more(self) -> Iterator[int]:
-        with self._mutex:
-            self.copies += 1
-            now = self.copies
-        try:
-            yield now
-        finally:
-            with self._mutex:
-                self.copies -= 1
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_busy: Final = _Busy()
+#: As many copies as there are processors; more would only wait for each other.
+_permits: Final = threading.BoundedSemaphore(_processors())
 
 
 @define(eq=False)
@@ -103,6 +89,34 @@ class CloneFiles(CopyFiles):
         super().__init__(clone=True)
 
 
+def settle(path: str, admin: str, *, sha256: bool) -> bool:
+    """Set the times of the files of a worktree back, and in its index, too, so that git need not look into them.
+
+    A file that was written in the same second as the index may have changed since, for all that git knows: every
+    status reads all of them, until somebody lets it write the index anew. The caller has proven the worktree clean, and
+    nobody else is in it.
+
+    Args:
+        path: Its folder.
+        admin: Its folder in the common git directory.
+        sha256: Whether object ids have 64 digits.
+
+    Returns:
+        Whether it was done; not, if the index is one that is not known.
+    """
+    with open(os.path.join(admin, "index"), "rb") as file:
+        data = file.read()
+    try:
+        index = Index.parse(data, sha256=sha256)
+    except IndexFormatError:
+        return False
+    latest, root = time.time_ns() - _PAST, os.fsencode(path)
+    stats = [file_copy.set_back(root, words, name, latest) for words, _oid, name in index.entries()]
+    time.sleep(TICK / 1e9)  # so that no file seems to have changed together with the index
+    write_index(admin, index.with_stat_data(stats))
+    return True
+
+
 def write_index(admin: str, data: bytes, *, modified: int | None = None) -> None:
     """Put the index of a worktree in place, whole; `modified` is its time in nanoseconds, None for now."""
     aside = os.path.join(admin, "index.lock")
@@ -133,13 +147,16 @@ def _copied(options: dict[str, object], entries: Entries, environment: Mapping[s
     """The stat data of the copies, entry by entry."""
     size = file_copy.chunk_size(len(entries))
     done: dict[int, bytes] = {}
-    with _busy.one_more() as copies:
+    with _permits:
+        others = not _permits.acquire(blocking=False)
+        if not others:
+            _permits.release()
         queue = file_copy.fill_queue(len(entries))
         try:
             # Several copies at once leave this process to itself: its threads would only wait for each other.
-            helpers = _helpers(len(entries), alone=copies == 1)
+            helpers = _helpers(len(entries), alone=not others)
             with _started(helpers, options, entries, queue, environment) as started:
-                if copies == 1 or not started:
+                if not others or not started:
                     with contextlib.suppress(OSError):
                         done |= file_copy.work(Copier(**options), entries, queue)  # type: ignore[arg-type]  # as the helper gets them
                 for helper in started:
@@ -158,10 +175,6 @@ def _helpers(count: int, *, alone: bool) -> int:
     if count < _MANY:
         return 0
     return min(_processors() - 1, _MAX_HELPERS) if alone else 1
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

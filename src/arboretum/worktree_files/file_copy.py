@@ -17,6 +17,11 @@ import stat
 import struct
 import sys
 
+TYPE_CHECKING = False  # the module of that name takes too long to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover - only where there are no such locks either
@@ -38,7 +43,7 @@ FICLONE = 0x40049409
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_SYMLINK, _GITLINK = 0o12, 0o16
+_SYMLINK, _GITLINK = 0o12, 0o16  # as git shortens them: the highest four bits of a mode
 #: Errors after which no further file can be written either.
 _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
@@ -117,11 +122,11 @@ class Copier:
             raise
 
     def _one(self, words: bytes, oid: bytes, base: bytes, here: int, there: int) -> bytes:
-        mode = _WORDS.unpack(words)[6]
-        if mode >> 12 == _GITLINK:
+        kind = words[26] >> 4  # the type of file, in the mode
+        if kind == _GITLINK:
             os.mkdir(base, dir_fd=there)
             return _words(os.stat(base, dir_fd=there, follow_symlinks=False))
-        if mode >> 12 == _SYMLINK:
+        if kind == _SYMLINK:
             return self._link(words, oid, base, here, there)
         descriptor = os.open(base, _READ, dir_fd=here)
         try:
@@ -130,21 +135,24 @@ class Copier:
             os.close(descriptor)
 
     def _file(self, words: bytes, oid: bytes, base: bytes, descriptor: int, there: int) -> bytes:
-        before = os.fstat(descriptor)
-        modified, doubtful = self._same(words, before)
-        if not stat.S_ISREG(before.st_mode):
+        data, size = None, int.from_bytes(words[36:], "big")
+        if size <= _SMALL and not (size and self.clone):
+            data = _read(descriptor, size)  # what is seen afterwards holds for what was read
+        found = os.fstat(descriptor)
+        modified, doubtful = self._same(words, found)
+        if not stat.S_ISREG(found.st_mode):
             raise _ChangedError
-        size, data = before.st_size, None
         if doubtful:
-            data = _read(descriptor, size)
+            data = data if data is not None else _read(descriptor, found.st_size)
             self._compare(oid, data)
         # The rights are those that git would give: the umask takes away, the bit of the index decides.
-        out = os.open(base, _WRITE, 0o777 if _executable(words) else 0o666, dir_fd=there)
+        out = os.open(base, _WRITE, 0o777 if words[27] & 0o100 else 0o666, dir_fd=there)
         try:
-            self._fill(out, descriptor, size, data)
-            after = os.fstat(descriptor)
-            if after.st_ctime_ns != before.st_ctime_ns or after.st_size != size:
-                raise _ChangedError
+            if data is not None:
+                _write(out, data)
+            else:
+                self._fill(out, descriptor, found.st_size)
+                self._same(words, os.fstat(descriptor))
             os.utime(out, ns=(modified, modified))
             return _words(os.fstat(out))
         except BaseException:
@@ -153,13 +161,13 @@ class Copier:
         finally:
             os.close(out)
 
-    def _fill(self, out: int, descriptor: int, size: int, data: bytes | None) -> None:
-        if data is None and size and self.clone and _shares_blocks(out, descriptor):
+    def _fill(self, out: int, descriptor: int, size: int) -> None:
+        if self.clone and _shares_blocks(out, descriptor):
             return
-        if data is None and size > _SMALL:
+        if size > _SMALL:
             _copy_range(descriptor, out, size)
         else:
-            _write(out, _read(descriptor, size) if data is None else data)
+            _write(out, _read(descriptor, size))
 
     def _link(self, words: bytes, oid: bytes, base: bytes, here: int, there: int) -> bytes:
         before = os.stat(base, dir_fd=here, follow_symlinks=False)
@@ -194,15 +202,31 @@ class Copier:
 
     def _compare(self, oid: bytes, data: bytes) -> None:
         """Prove a content by its hash; one that a filter has changed cannot be proven so."""
-        import hashlib
-
-        maker = hashlib.sha256 if self.sha256 else hashlib.sha1
+        maker = _hash("sha256" if self.sha256 else "sha1")
         if maker(b"blob %d\0" % len(data) + data, usedforsecurity=False).digest() != oid:
             raise _ChangedError
 
 
-def _executable(words: bytes) -> bool:
-    return bool(_WORDS.unpack(words)[6] & 0o100)
+def _hash(name: str) -> Callable[..., Any]:
+    """The hash of this name; where it can be had without loading OpenSSL, that saves a helper some milliseconds."""
+    try:
+        found = getattr(__import__(f"_{name}"), name)
+    except (ImportError, AttributeError):
+        found = getattr(__import__("hashlib"), name)
+    return found  # type: ignore[no-any-return]  # looked up by name
+
+
+def set_back(root: bytes, words: bytes, name: bytes, latest: int) -> bytes:
+    """Give a file that is what the index says an older modification time; its new stat data, else the old."""
+    path = os.path.join(root, name)
+    try:
+        found = os.lstat(path)
+        if stat.S_ISDIR(found.st_mode) or _words(found)[:24] != words[:24] or found.st_mtime_ns <= latest:
+            return words
+        os.utime(path, ns=(latest, latest), follow_symlinks=False)
+        return _words(os.lstat(path))
+    except OSError:
+        return words
 
 
 def _words(found: os.stat_result) -> bytes:
