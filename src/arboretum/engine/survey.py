@@ -15,7 +15,7 @@ _OPEN_FILE = stat.S_IRUSR | stat.S_IWUSR
 #: What is looked at in a mode, and what it is for a plain file with nothing odd about it.
 _LOOKED_AT = 0o170000 | _SPECIAL | _OPEN_FILE
 _PLAIN = stat.S_IFREG | _OPEN_FILE
-_NEVER = 1 << 63
+_NEVER = (0, 0)
 
 
 @frozen
@@ -26,8 +26,9 @@ class Survey:
         empty: Whether there is a folder without any entry.
         odd_files: Files that we cannot read and write, or that have special rights.
         odd_folders: Folders that we cannot read, enter and change, or that have special rights.
-        changed: Files that were changed, in whatever way, after the index was written. Git may compare whole seconds
-            only, and would miss a change in the index's own second after which the old times were set again.
+        changed: Files that were changed, in whatever way, after the index was written, and that the reset has not
+            written since. Git may compare whole seconds only, and would miss a change in the second of the file's own
+            time of change after which the old time of modification was set again.
     """
 
     empty: bool = False
@@ -37,20 +38,20 @@ class Survey:
 
 
 def survey(  # noqa: C901  # one flat pass over all files, before each trial
-    root: str, ignored: Collection[str], written: int = _NEVER
+    root: str, ignored: Collection[str], between: tuple[int, int] = _NEVER
 ) -> Survey:
     """Look at everything below `root` but ``.git`` and ignored paths.
 
     Args:
         root: The folder of a worktree.
         ignored: Paths below it that are not looked at; those of folders end with ``/``.
-        written: When the index was written, in nanoseconds since the epoch.
+        between: When the index was last proven and when the reset began, in nanoseconds since the epoch.
     """
     skipped = {os.path.join(root, path) for path in ignored}
     empty, odd_files, odd_folders, changed = False, [], [], []
-    pending = [(root, written)]
+    pending = [(root, between)]
     while pending:
-        folder, limit = pending.pop()
+        folder, (since, until) = pending.pop()
         try:
             entries = list(os.scandir(folder))
         except PermissionError:
@@ -58,11 +59,11 @@ def survey(  # noqa: C901  # one flat pass over all files, before each trial
             continue
         empty = empty or not entries
         if folder is not root and any(entry.name == ".git" for entry in entries):
-            limit = _NEVER  # a submodule: its files have an index of their own
+            since, until = _NEVER  # a submodule: its files have an index of their own
         for entry in entries:
             found = entry.stat(follow_symlinks=False)
             mode = found.st_mode
-            if mode & _LOOKED_AT == _PLAIN and found.st_ctime_ns <= limit:
+            if mode & _LOOKED_AT == _PLAIN and not since < found.st_ctime_ns < until:
                 continue  # nearly all are; this is done for each file before each trial
             path = entry.path
             if path in skipped or stat.S_ISLNK(mode):
@@ -72,9 +73,9 @@ def survey(  # noqa: C901  # one flat pass over all files, before each trial
                     continue
                 if mode & stat.S_IRWXU != stat.S_IRWXU or mode & _SPECIAL:
                     odd_folders.append(path)
-                pending.append((path, limit))
+                pending.append((path, (since, until)))
                 continue
-            if found.st_ctime_ns > limit:
+            if since < found.st_ctime_ns < until:
                 changed.append(path)
             if (mode & _OPEN_FILE != _OPEN_FILE or mode & _SPECIAL) and entry.name != ".git":
                 odd_files.append(path)
