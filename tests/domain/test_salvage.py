@@ -186,5 +186,6 @@ def test_ctrl_c_at_any_moment_leaves_no_worktree(
     assert len(real.git("worktree", "list").splitlines()) == 1, said
     assert list((tmp_path / "tmp").iterdir()) == []
     for ref in salvaged(real):
-        assert real.git("show", f"{ref}^3:work") == "precious"
+        # Ctrl-C may come between the making of the file and the writing: then it was empty.
+        assert real.git("show", f"{ref}^3:work") in {"precious", ""}
     assert real.git("branch", "--list", "--format=%(refname:short)").split() == ["main", "topic"]

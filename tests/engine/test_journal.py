@@ -141,7 +141,7 @@ def test_an_unknown_run_is_a_clear_error(tmp_path):
 
 def test_run_ids_sort_by_age():
     """A later run has a later id, and ids are valid names."""
-    ids = [new_run_id(moment) for moment in (0, 86400, 1e9, 1.7e9)]
+    ids = [new_run_id(moment) for moment in (0, 86400, 1e9, 1.7e9, 1.7e9 + 0.001, 1.7e9 + 0.5)]
     assert ids == sorted(ids)
     assert len({new_run_id(0) for _ in range(100)}) == 100
 

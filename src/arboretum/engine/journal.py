@@ -32,9 +32,13 @@ _SYNC_SECONDS: Final = 1.0
 
 
 def new_run_id(now: float | None = None) -> str:
-    """A new id for a run: the UTC time to the second and six random digits, so that ids sort by age."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    return f"{stamp}-{secrets.token_hex(3)}"
+    """A new id for a run: the UTC time, three digits of 4,096ths of a second, and six random digits.
+
+    So ids sort by age, also of runs that follow each other within a second.
+    """
+    seconds = time.time() if now is None else now
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
+    return f"{stamp}-{int(seconds % 1 * 4096):03x}{secrets.token_hex(3)}"
 
 
 def runs_folder(state_dir: str) -> str:
