@@ -3,7 +3,8 @@
 An admin folder is made aside and renamed into place, so that nobody, git included, ever sees a half-made one: that is
 the race that breaks concurrent ``git worktree add``. One lock of the common git directory is held around each change
 of the set of worktrees; the kernel lets go of it when its holder dies. Nothing here runs git, so a library that has no
-worktree operations of its own can use it, too. Reading is in `arboretum.backends.admin_records`.
+worktree operations of its own can use it, too. Reading is in `arboretum.backends.admin_records`, removing
+in `arboretum.backends.admin_removal`.
 """
 
 from __future__ import annotations
@@ -18,18 +19,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define
 
 from arboretum.backends.admin_records import (
     AdminRecord,
-    AdminRecords,
     parse_head,
     read_link,
     sanitised_name,
     without_own_keys,
 )
+from arboretum.backends.admin_removal import READERS_GRACE, AdminRemoval, because
 from arboretum.backends.atomic_files import (
-    age,
     make_folders,
     permissions,
     read_text,
@@ -40,38 +40,21 @@ from arboretum.backends.atomic_files import (
 )
 from arboretum.errors import (
     BranchCheckedOutError,
-    DirtyWorktreeError,
     GitOperationError,
-    GitPermissionError,
-    InvalidValueError,
     PathOccupiedError,
     RefExistsError,
     RefNotFoundError,
     WorktreeLockedError,
     WorktreeNotFoundError,
 )
-from arboretum.values import Oid, WorktreeInfo, WorktreeSpec
+from arboretum.values import Oid, WorktreeSpec
 
-#: Seconds for which an admin folder without its link is taken for one that git is making right now.
-_HALF_MADE: Final = 60.0
-#: Seconds that pass between hiding an admin folder and taking it away: a git that has just looked at it reads on.
-_READERS_GRACE: Final = 0.008
-#: Seconds between two looks at the lock while another process holds it; an add holds it for half a millisecond.
-_POLL: Final = 0.002
 #: After so many taken numbers a name is made unique by chance: looking further would take longer with every worktree.
 _NUMBERS: Final = 16
 
 
-@frozen
-class _Hidden:
-    """An admin folder that nobody finds any more, and what it is: its name may be used again."""
-
-    folder: str
-    inode: int
-
-
 @define(eq=False)
-class AdminFiles(AdminRecords):
+class AdminFiles(AdminRemoval):
     """The worktree records of one repository.
 
     Args:
@@ -86,33 +69,6 @@ class AdminFiles(AdminRecords):
     relative: bool = False
     origin: str | None = None
     committer: Callable[[], str | None] = lambda: None
-
-    @property
-    def _own(self) -> str:
-        return os.path.join(self.common_dir, "arboretum")
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the one lock around changes of the set of worktrees, against all threads and processes.
-
-        Raises:
-            GitPermissionError: The common git directory cannot be written.
-        """
-        from filelock import FileLock
-
-        try:
-            if not os.path.isdir(self._own):
-                os.makedirs(self._own, exist_ok=True)
-            lock = FileLock(os.path.join(self._own, "worktrees.lock"), thread_local=False)
-            lock.acquire(poll_interval=_POLL)
-        except OSError as error:
-            raise GitPermissionError(
-                f"cannot lock {self._own}: {error.strerror}", hint="the git directory must be writable"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     # Making ----------------------------------------------------------------------------------
 
@@ -140,7 +96,7 @@ class AdminFiles(AdminRecords):
             except BaseException:
                 for record in self._named_as(path):
                     if record.path == path:
-                        self._drop(record)
+                        self.drop(record)
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(path, ".git"))
                 for folder in made:
@@ -218,7 +174,7 @@ class AdminFiles(AdminRecords):
     @contextlib.contextmanager
     def _aside(self) -> Iterator[str]:
         """A folder of our own beside the admin folders; removed unless it was renamed away."""
-        folder = os.path.join(self._own, "tmp", secrets.token_hex(8))
+        folder = os.path.join(self.own, "tmp", secrets.token_hex(8))
         os.makedirs(folder)
         try:
             yield folder
@@ -247,7 +203,7 @@ class AdminFiles(AdminRecords):
                 continue
             if record.locked is not None:
                 raise WorktreeLockedError(
-                    f"{path} belongs to a locked worktree that is missing" + _because(record.locked),
+                    f"{path} belongs to a locked worktree that is missing" + because(record.locked),
                     operation="add_worktree",
                 )
             if not os.path.lexists(path) and not force:
@@ -257,7 +213,7 @@ class AdminFiles(AdminRecords):
                     hint="prune the record first, or add it with force",
                 )
             if not os.path.lexists(os.path.join(path, ".git")):
-                self._drop(record)
+                self.drop(record)
 
     def _named_as(self, path: str) -> Iterator[AdminRecord]:
         """The records that have the name of a folder, or that name with a number."""
@@ -266,119 +222,7 @@ class AdminFiles(AdminRecords):
             if record is not None:
                 yield record
 
-    def _drop(self, record: AdminRecord) -> None:
-        """Forget a record; the lock is held."""
-        hidden = self._hide(record)
-        time.sleep(_READERS_GRACE)
-        doomed = self._rename_aside(hidden)
-        if doomed is not None:
-            remove_tree(doomed)
-
     # Changing --------------------------------------------------------------------------------
-
-    def unlocked(self, path: str, operation: str) -> AdminRecord:
-        """The record of the worktree at `path`, when it is not locked and the folder is still that worktree.
-
-        Raises:
-            WorktreeNotFoundError: There is no such record, or the folder is something else by now.
-            WorktreeLockedError: It is locked.
-        """
-        record = self._linked(path, operation)
-        if record.locked is not None:
-            raise WorktreeLockedError(
-                f"the worktree {path} is locked" + _because(record.locked),
-                operation=operation,
-                hint="unlock it first if it is yours to unlock",
-            )
-        if record.path is not None and os.path.lexists(record.path) and not record.is_still():
-            raise WorktreeNotFoundError(
-                f"{path} is no longer the worktree that was registered there; it was left alone",
-                operation=operation,
-                hint="prune or repair the worktrees",
-            )
-        return record
-
-    def _linked(self, path: str, operation: str) -> AdminRecord:
-        """The record of a worktree that is not the main one."""
-        if "\0" in path:
-            raise InvalidValueError(f"{path!r} is not a path: it has a NUL")
-        if self.main_path is not None and os.path.realpath(path) == os.path.realpath(self.main_path):
-            raise GitOperationError(f"{path} is the main worktree", operation=operation)
-        return self.find(path)
-
-    def _refuse_guests(self, path: str, operation: str) -> None:
-        """Refuse to take a folder away in which another worktree, or the repository itself, lives."""
-        inside = os.path.realpath(path) + "/"
-        places = [self.common_dir, *([self.main_path] if self.main_path is not None else [])]
-        places += [record.path for record in self.records() if record.path is not None]
-        for place in places:
-            if os.path.realpath(place).startswith(inside) and os.path.lexists(place):
-                raise DirtyWorktreeError(
-                    f"{place} lies inside {path}", operation=operation, hint="move or remove that one first"
-                )
-
-    def remove(self, path: str) -> None:
-        """Remove a worktree's folder and record, whatever it holds: renamed away first, deleted behind.
-
-        Raises:
-            WorktreeNotFoundError: It is not (or no longer) a worktree of this repository.
-            WorktreeLockedError: It is locked.
-            DirtyWorktreeError: Another worktree lies inside it.
-        """
-        with self.lock(), permissions(path):
-            record = self.unlocked(path, "remove_worktree")
-            doomed = None
-            if record.path is not None and os.path.lexists(record.path):
-                self._refuse_guests(record.path, "remove_worktree")
-                parent, name = os.path.split(record.path)
-                doomed = os.path.join(parent, f".{name[:100]}.removed-{secrets.token_hex(4)}")
-                os.rename(record.path, doomed)
-            try:
-                hidden = self._hide(record)
-            except OSError:
-                if doomed is not None and record.path is not None:
-                    os.rename(doomed, record.path)
-                raise
-        self._take_away([hidden])
-        if doomed is not None:
-            remove_tree(doomed)
-
-    def discard(self, record: AdminRecord) -> None:
-        """Take back what `add` made, after a failure to fill it."""
-        with self.lock():
-            hidden = self._hide(record)
-        self._take_away([hidden])
-        if record.path is not None:
-            remove_tree(record.path)
-
-    def _hide(self, record: AdminRecord) -> _Hidden:
-        """Let nobody find an admin folder any more: git skips one without a link, and so do we."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(record.folder, "gitdir"))
-        with contextlib.suppress(FileNotFoundError):
-            return _Hidden(record.folder, os.stat(record.folder).st_ino)
-        return _Hidden(record.folder, -1)
-
-    def _take_away(self, hidden: Sequence[_Hidden]) -> None:
-        """Delete hidden admin folders, once those that were just reading them are through."""
-        time.sleep(_READERS_GRACE)
-        with self.lock():
-            doomed = [self._rename_aside(one) for one in hidden]
-        for folder in doomed:
-            if folder is not None:
-                remove_tree(folder)
-
-    def _rename_aside(self, hidden: _Hidden) -> str | None:
-        """Rename a hidden admin folder away; None when somebody pruned it (and may have used its name again)."""
-        doomed = os.path.join(self._own, "tmp", secrets.token_hex(8))
-        os.makedirs(os.path.dirname(doomed), exist_ok=True)
-        try:
-            if os.stat(hidden.folder).st_ino != hidden.inode or os.path.lexists(f"{hidden.folder}/gitdir"):
-                return None
-            os.rename(hidden.folder, doomed)
-        except FileNotFoundError:
-            return None
-        return doomed
 
     def move(self, path: str, new_path: str) -> AdminRecord:
         """Move a worktree's folder and mend its record.
@@ -400,7 +244,7 @@ class AdminFiles(AdminRecords):
                 )
             if os.path.lexists(target):
                 raise PathOccupiedError(f"{new_path} exists", operation="move_worktree", hint="choose another path")
-            self._refuse_guests(record.path, "move_worktree")
+            self.refuse_guests(record.path, "move_worktree")
             os.makedirs(os.path.dirname(target), exist_ok=True)
             with self._kept(record):
                 shutil.move(record.path, target)
@@ -414,7 +258,7 @@ class AdminFiles(AdminRecords):
         """Lock a record while it leads nowhere, so that nobody's ``git worktree prune`` takes it for a lost one."""
         lock = os.path.join(record.folder, "locked")
         write_new(lock, "being moved\n")
-        time.sleep(_READERS_GRACE)
+        time.sleep(READERS_GRACE)
         try:
             yield
         finally:
@@ -433,35 +277,20 @@ class AdminFiles(AdminRecords):
     def lock_worktree(self, path: str, reason: str) -> None:
         """Lock a worktree. Raises WorktreeLockedError when it is locked already."""
         with self.lock(), permissions(path):
-            record = self._linked(path, "lock_worktree")
+            record = self.linked(path, "lock_worktree")
             if record.locked is not None:
                 raise WorktreeLockedError(
-                    f"the worktree {path} is locked already" + _because(record.locked), operation="lock_worktree"
+                    f"the worktree {path} is locked already" + because(record.locked), operation="lock_worktree"
                 )
             write_text(os.path.join(record.folder, "locked"), _line(reason))
 
     def unlock_worktree(self, path: str) -> None:
         """Unlock a worktree. Raises GitOperationError when it is not locked."""
         with self.lock(), permissions(path):
-            record = self._linked(path, "unlock_worktree")
+            record = self.linked(path, "unlock_worktree")
             if record.locked is None:
                 raise GitOperationError(f"the worktree {path} is not locked", operation="unlock_worktree")
             os.unlink(os.path.join(record.folder, "locked"))
-
-    def prune(self, *, dry_run: bool = False) -> tuple[WorktreeInfo, ...]:
-        """Remove the records of worktrees that are gone; ones that git may be making right now stay."""
-        pruned: list[WorktreeInfo] = []
-        hidden: list[_Hidden] = []
-        with self.lock(), permissions(self.base):
-            for record in self.records():
-                if record.prunable() is None or (record.link is None and age(record.folder) < _HALF_MADE):
-                    continue
-                pruned.append(self.info(record))
-                if not dry_run:
-                    hidden.append(self._hide(record))
-        if hidden:
-            self._take_away(hidden)
-        return tuple(sorted(pruned, key=lambda info: os.fsencode(info.path)))
 
     def repair(self, paths: Sequence[str]) -> None:
         """Mend the links in both directions; `paths` are worktrees that were moved by hand.
@@ -506,10 +335,6 @@ def _names(stem: str) -> Iterator[str]:
 def _line(text: str) -> str:
     """A text as git writes it to a file of its own: with an end of line, unless it is empty."""
     return text if not text or text.endswith("\n") else f"{text}\n"
-
-
-def _because(reason: str) -> str:
-    return f" ({reason})" if reason else ""
 
 
 __all__ = ["AdminFiles", "AdminRecord", "parse_head", "read_link", "remove_tree"]

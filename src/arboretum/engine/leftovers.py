@@ -14,7 +14,7 @@ from arboretum.engine.steps import Step
 if TYPE_CHECKING:
     from arboretum.repository import Repository
 
-#: An admin folder on its way in or out (`arboretum.backends.admin_files`): only there while the lock is held.
+#: An admin folder on its way in or out (`arboretum.backends.admin_removal`): only there while the lock is held.
 _ASIDE: Final = re.compile(r"[0-9a-f]{16}\Z")
 #: How old any other temporary folder has to be: nothing that makes one lives for so long. Seconds.
 _OLD: Final = 86400.0
