@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arboretum.backends.memory import File, MemoryBackend, MemoryDisk
-from arboretum.backends.memory.lines import merge_lines
 from arboretum.errors import PatchFailedError, RevisionNotFoundError
 from arboretum.testing import strategies as gits
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
@@ -63,23 +62,6 @@ def test_objects_have_the_ids_that_git_gives_them(real: RepositoryBuilder, tree:
     """A tree of any files has in memory the id that real git gives it."""
     oid = real.commits([CommitSpec(dict(tree), parents=[])])[0]
     assert put_tree(blank(), tree) == real.git("rev-parse", f"{oid}^{{tree}}")
-
-
-@FAST
-@given(data=st.data(), base=gits.lines(), alphabet=st.sampled_from(["ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abc"]))
-def test_line_merges_agree_with_git(real: RepositoryBuilder, data: st.DataObject, base: bytes, alphabet: str) -> None:
-    """A three-way merge of lines is clean where git's is, and gives the same text."""
-    ours, theirs = (data.draw(gits.edited(base, alphabet=alphabet)) for _ in range(2))
-    names = []
-    for name, text in (("ours", ours), ("base", base), ("theirs", theirs)):
-        names.append(f"{real.path}/{name}")
-        with open(names[-1], "wb") as file:
-            file.write(text)
-    done = subprocess.run(["git", "merge-file", "-p", *names], capture_output=True, check=False)
-    merged = merge_lines(base, ours, theirs)
-    assert (not merged.conflict) == (done.returncode == 0)
-    if not merged.conflict:
-        assert merged.data == done.stdout
 
 
 @FAST

@@ -11,7 +11,7 @@ from typing import Final
 
 from arboretum.backends import parsing
 from arboretum.backends.cli_session import CliSession
-from arboretum.backends.tree_merge import Entries, merge_disjoint, parse_tree
+from arboretum.backends.trees.disjoint_merge import Entries, merge_disjoint, parse_tree
 from arboretum.errors import (
     GitOperationError,
     GitPermissionError,

@@ -12,8 +12,8 @@ from arboretum.backends import parsing
 from arboretum.backends.cli_refs import CliRefs
 from arboretum.backends.faults import git_error
 from arboretum.backends.git_command import committer_environment
-from arboretum.backends.quoting import unquote_path
 from arboretum.backends.ref_files import SYMBOLIC_DEPTH
+from arboretum.backends.trees.quoting import unquote_path
 from arboretum.errors import (
     BranchCheckedOutError,
     ConflictError,

@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from arboretum.backends.memory import File, FileContent
+from arboretum.backends.trees.snapshot import File, FileContent
 from arboretum.values import FileMode, Oid
 
 #: Who commits, unless a test says otherwise.

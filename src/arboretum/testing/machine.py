@@ -21,7 +21,8 @@ from attrs import define, field, frozen
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from arboretum.backends.memory import File, MemoryDisk, RealDisk
+from arboretum.backends.memory import MemoryDisk, RealDisk
+from arboretum.backends.trees.snapshot import File
 from arboretum.errors import ArboretumError, RepositoryNotFoundError
 from arboretum.testing.builders import CommitSpec
 from arboretum.testing.maker import BackendMaker, Bench, MemoryFactory

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import define, evolve, field
 
 from arboretum.backends.base import BackendFactory, Capability, GitBackend
-from arboretum.backends.memory import Disk, File, FileContent, MemoryBackend, MemoryDisk, RealDisk, WorktreeFiles
+from arboretum.backends.memory import Disk, MemoryBackend, MemoryDisk, RealDisk, WorktreeFiles
+from arboretum.backends.trees.snapshot import File, FileContent
 from arboretum.testing.builders import CONFIG, EPOCH, IDENTITY, CommitSpec
 from arboretum.values import FileMode, LogQuery, Oid, RefName, ResetMode, Signature, TreeEntry, WorktreeSpec
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from arboretum.backends.base import GitBackend
-from arboretum.backends.memory import Disk, File, WorktreeFiles
+from arboretum.backends.memory import Disk, WorktreeFiles
+from arboretum.backends.trees.snapshot import File
 
 
 def observe(backend: GitBackend, disk: Disk, *, ignored: bool = True) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from arboretum.backends.base import GitBackend
-from arboretum.backends.memory import Disk, File
+from arboretum.backends.memory import Disk
+from arboretum.backends.trees.snapshot import File
 from arboretum.testing.builders import EPOCH, IDENTITY
 from arboretum.values import FileMode, Oid, RefName, ResetMode, Signature, WorktreeSpec
 

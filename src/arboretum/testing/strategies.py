@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from arboretum.backends.memory import File
+from arboretum.backends.trees.snapshot import File
 from arboretum.errors import InvalidValueError
 from arboretum.testing.builders import CommitSpec
 from arboretum.values import FileMode, RefName, parse_tree_path

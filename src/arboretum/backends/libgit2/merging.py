@@ -15,8 +15,8 @@ from attrs import frozen
 from pygit2.enums import DeltaStatus, DiffOption, SortMode
 
 from arboretum.backends.libgit2.modes import mode_of, oid_of
-from arboretum.backends.memory.merge import TreeMerge
-from arboretum.backends.memory.objects import Entry, Snapshot, path_key
+from arboretum.backends.trees.merge import TreeMerge
+from arboretum.backends.trees.snapshot import Entry, Snapshot, path_key
 from arboretum.values import MergeOutcome, Oid
 
 _FLAGS: Final = DiffOption.INCLUDE_TYPECHANGE

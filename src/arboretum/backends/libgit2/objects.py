@@ -17,10 +17,10 @@ from arboretum.backends.libgit2 import gate, history, merging
 from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation, translate
 from arboretum.backends.libgit2.modes import mode_of, oid_of
 from arboretum.backends.libgit2.session import Session
-from arboretum.backends.memory.diffs import make_patch
-from arboretum.backends.memory.disk import File
-from arboretum.backends.memory.patches import apply_patch
-from arboretum.backends.memory.renames import find_renames
+from arboretum.backends.trees.diffs import make_patch
+from arboretum.backends.trees.patches import apply_patch
+from arboretum.backends.trees.renames import find_renames
+from arboretum.backends.trees.snapshot import File
 from arboretum.errors import (
     GitOperationError,
     InvalidValueError,

@@ -40,8 +40,8 @@ from arboretum.backends.libgit2.switching import (
     write_tree_files,
 )
 from arboretum.backends.libgit2.worktrees import Worktrees
-from arboretum.backends.memory.disk import File
-from arboretum.backends.memory.patches import apply_patch
+from arboretum.backends.trees.patches import apply_patch
+from arboretum.backends.trees.snapshot import File
 from arboretum.errors import (
     BranchCheckedOutError,
     ConflictError,

@@ -11,6 +11,7 @@ How scripts read and write the files of a worktree:
 from __future__ import annotations
 
 from arboretum.backends.memory.backend import MemoryBackend
-from arboretum.backends.memory.disk import Disk, File, FileContent, MemoryDisk, RealDisk, WorktreeFiles
+from arboretum.backends.memory.disk import Disk, MemoryDisk, RealDisk, WorktreeFiles
+from arboretum.backends.trees.snapshot import File, FileContent
 
 __all__ = ["Disk", "File", "FileContent", "MemoryBackend", "MemoryDisk", "RealDisk", "WorktreeFiles"]

@@ -11,12 +11,13 @@ from attrs import define, field
 
 from arboretum.backends.base import Capability
 from arboretum.backends.memory.admin import MemoryWorktrees
-from arboretum.backends.memory.disk import Disk, File, RealDisk
+from arboretum.backends.memory.disk import Disk, RealDisk
 from arboretum.backends.memory.naming import MemoryRefs
 from arboretum.backends.memory.objects import ObjectStore
 from arboretum.backends.memory.remotes import Transfer
 from arboretum.backends.memory.stashing import MemoryStashes
 from arboretum.backends.memory.state import HEAD, MemoryState, WorktreeRecord, exclusive
+from arboretum.backends.trees.snapshot import File
 from arboretum.errors import PathOccupiedError, RemoteError, RepositoryNotFoundError
 from arboretum.values import RefName
 

@@ -14,34 +14,11 @@ import stat
 from collections.abc import Iterator, MutableMapping
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from arboretum.backends.trees.snapshot import File, FileContent
 from arboretum.errors import InvalidValueError
 from arboretum.values import FileMode
-
-
-@frozen
-class File:
-    """What one path holds: bytes, and whether it is executable or a symbolic link.
-
-    Args:
-        data: The content; for a link, its target.
-        mode: FILE, EXECUTABLE or SYMLINK.
-    """
-
-    data: bytes
-    mode: FileMode = FileMode.FILE
-
-    @classmethod
-    def of(cls, content: FileContent) -> File:
-        """Text and bytes make a plain file; a `File` is itself."""
-        if isinstance(content, File):
-            return content
-        return cls(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
-
-
-#: What may be given as the content of a file.
-FileContent = File | bytes | str
 
 
 class Disk(Protocol):

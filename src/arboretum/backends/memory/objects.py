@@ -12,19 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define, field
 
-from arboretum.backends.memory.disk import File
+from arboretum.backends.trees.snapshot import Entry, File, Snapshot, path_key
 from arboretum.errors import InvalidValueError, ObjectMissingError
 from arboretum.values import Commit, FileMode, Oid, Signature, TreeEntry, parse_tree_path
-
-#: What a tree or an index says of one path.
-Entry = tuple[FileMode, Oid]
-#: A whole tree or index, by full path.
-Snapshot = dict[str, Entry]
-
-
-def path_key(path: str) -> bytes:
-    """The bytes by which git orders paths."""
-    return path.encode("utf-8", "surrogateescape")
 
 
 @define(eq=False)

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from attrs import define
 
 from arboretum.backends.memory import graph
-from arboretum.backends.memory.diffs import make_patch
-from arboretum.backends.memory.disk import File
-from arboretum.backends.memory.merge import merge_snapshots, virtual_base
-from arboretum.backends.memory.objects import Entry, Snapshot, path_key
-from arboretum.backends.memory.patches import apply_patch
+from arboretum.backends.memory.merging import merge_snapshots, virtual_base
 from arboretum.backends.memory.refs import PRIVATE, LogEntry
-from arboretum.backends.memory.renames import diff
 from arboretum.backends.memory.revisions import RevisionParser
 from arboretum.backends.memory.state import HEAD, Handle, WorktreeRecord, exclusive
+from arboretum.backends.trees.diffs import make_patch
+from arboretum.backends.trees.patches import apply_patch
+from arboretum.backends.trees.renames import diff
+from arboretum.backends.trees.snapshot import Entry, File, Snapshot, path_key
 from arboretum.values import (
     Commit,
     DiffEntry,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from attrs import define
 
-from arboretum.backends.memory import merge, switching
-from arboretum.backends.memory.diffs import make_patch
+from arboretum.backends.memory import merging, switching
 from arboretum.backends.memory.disk import WorktreeFiles
-from arboretum.backends.memory.objects import Entry, Snapshot
 from arboretum.backends.memory.state import WorktreeRecord, exclusive
 from arboretum.backends.memory.working import MemoryWorkingTree
+from arboretum.backends.trees.diffs import make_patch
+from arboretum.backends.trees.snapshot import Entry, Snapshot
 from arboretum.errors import ConflictError, PatchFailedError, StashNotFoundError, UnbornHeadError
 from arboretum.values import FileMode, Oid, RefName, StashEntry
 
@@ -72,7 +72,7 @@ class MemoryStashes(MemoryWorkingTree):
         base_id, index_id, *extra_id = self._stash_parents(stash)
         base, ours = store.snapshot(base_id), dict(record.index)
         staged = self._staged(base, store.snapshot(index_id), ours) if index else None
-        outcome = merge.merge_snapshots(store, base, ours, store.snapshot(stash))
+        outcome = merging.merge_snapshots(store, base, ours, store.snapshot(stash))
         if outcome.tree is None:
             raise ConflictError(
                 f"the stash conflicts in {', '.join(map(repr, outcome.conflicts))}", paths=outcome.conflicts,

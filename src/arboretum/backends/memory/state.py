@@ -10,9 +10,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from attrs import define, field
 
-from arboretum.backends.memory.disk import Disk, File
-from arboretum.backends.memory.objects import ObjectStore, Snapshot
+from arboretum.backends.memory.disk import Disk
+from arboretum.backends.memory.objects import ObjectStore
 from arboretum.backends.memory.refs import PRIVATE, RefTable
+from arboretum.backends.trees.snapshot import File, Snapshot
 from arboretum.errors import GitOperationError, GitPermissionError, WorktreeNotFoundError
 from arboretum.values import Head, Oid, RefName, WorktreeInfo
 

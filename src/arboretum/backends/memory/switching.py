@@ -11,8 +11,9 @@ from collections.abc import Callable, Container
 from attrs import field, frozen
 
 from arboretum.backends.memory.disk import Disk
-from arboretum.backends.memory.objects import Entry, ObjectStore, Snapshot, path_key
+from arboretum.backends.memory.objects import ObjectStore
 from arboretum.backends.memory.survey import Survey
+from arboretum.backends.trees.snapshot import Entry, Snapshot, path_key
 from arboretum.values import FileMode
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from attrs import define
 
 from arboretum.backends.identity import identity, tidy_message
-from arboretum.backends.memory import merge, switching
-from arboretum.backends.memory.disk import File, WorktreeFiles
-from arboretum.backends.memory.objects import Entry, Snapshot, path_key
-from arboretum.backends.memory.patches import apply_patch
+from arboretum.backends.memory import merging, switching
+from arboretum.backends.memory.disk import WorktreeFiles
 from arboretum.backends.memory.reading import MemoryObjects
-from arboretum.backends.memory.renames import change_kind, find_renames
 from arboretum.backends.memory.state import HEAD, WorktreeRecord, exclusive
 from arboretum.backends.memory.survey import Survey
+from arboretum.backends.trees.patches import apply_patch
+from arboretum.backends.trees.renames import change_kind, find_renames
+from arboretum.backends.trees.snapshot import Entry, File, Snapshot, path_key
 from arboretum.errors import (
     BranchCheckedOutError,
     ConflictError,
@@ -315,7 +315,7 @@ class MemoryWorkingTree(MemoryObjects):
         if record.index != store.snapshot(head):
             raise DirtyWorktreeError("cherry_pick would overwrite staged changes", operation="cherry_pick")
         base = store.snapshot(picked.parents[0]) if picked.parents else {}
-        outcome = merge.merge_snapshots(store, base, store.snapshot(head), store.snapshot(commit))
+        outcome = merging.merge_snapshots(store, base, store.snapshot(head), store.snapshot(commit))
         if outcome.tree is None:
             raise ConflictError(
                 f"cherry-picking {commit.short} conflicts in {', '.join(map(repr, outcome.conflicts))}",

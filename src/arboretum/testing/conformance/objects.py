@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from arboretum.backends.memory import File, FileContent
+from arboretum.backends.trees.snapshot import File, FileContent
 from arboretum.errors import ObjectMissingError, PatchFailedError, RevisionNotFoundError, UnbornHeadError
 from arboretum.testing.builders import CommitSpec
 from arboretum.testing.conformance.registry import check, collected, refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arboretum.backends.base import Capability
-from arboretum.backends.memory import File
+from arboretum.backends.trees.snapshot import File
 from arboretum.errors import (
     BranchCheckedOutError,
     ConflictError,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from arboretum.backends.cli import CliBackend
 from arboretum.backends.memory import File
-from arboretum.backends.tree_merge import Entries, merge_disjoint, parse_tree
+from arboretum.backends.trees.disjoint_merge import Entries, merge_disjoint, parse_tree
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.testing.strategies import edited_trees, file_trees
 from arboretum.values import FileMode, Oid

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 
 from attrs import define, field, frozen
 
-from arboretum.backends.memory.disk import File
-from arboretum.backends.memory.lines import split_lines
-from arboretum.backends.quoting import unquote_path
+from arboretum.backends.trees.lines import split_lines
+from arboretum.backends.trees.quoting import unquote_path
+from arboretum.backends.trees.snapshot import File
 from arboretum.errors import InvalidValueError, PatchFailedError
 from arboretum.values import FileMode, parse_tree_path
 

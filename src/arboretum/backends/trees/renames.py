@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from attrs import frozen
 
-from arboretum.backends.memory.lines import is_binary, split_lines
-from arboretum.backends.memory.objects import Entry, Snapshot, path_key
+from arboretum.backends.trees.lines import is_binary, split_lines
+from arboretum.backends.trees.snapshot import Entry, Snapshot, path_key
 from arboretum.values import ChangeKind, DiffEntry, FileMode, Oid
 
 MAX_SCORE = 60_000

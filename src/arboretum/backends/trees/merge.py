@@ -6,16 +6,14 @@ which paths conflict. Renames of whole folders are not inferred.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from attrs import define, field
 
-from arboretum.backends.memory import graph
-from arboretum.backends.memory.lines import is_binary, merge_lines
-from arboretum.backends.memory.objects import Entry, ObjectStore, Snapshot, path_key
-from arboretum.backends.memory.renames import find_renames
-from arboretum.values import FileMode, MergeOutcome, Oid
+from arboretum.backends.trees.lines import is_binary, merge_lines
+from arboretum.backends.trees.renames import find_renames
+from arboretum.backends.trees.snapshot import Entry, Snapshot, path_key
+from arboretum.values import FileMode, Oid
 
 _PLAIN = {FileMode.FILE, FileMode.EXECUTABLE}
 
@@ -144,22 +142,3 @@ class TreeMerge:
 
     def _is_folder(self, path: str) -> bool:
         return any(other.startswith(f"{path}/") for other in self.merged)
-
-
-def merge_snapshots(store: ObjectStore, base: Snapshot, ours: Snapshot, theirs: Snapshot) -> MergeOutcome:
-    """Merge two trees over a base, in memory."""
-    done = TreeMerge(store, base, ours, theirs).run()
-    if done.conflicts:
-        return MergeOutcome(None, tuple(sorted(done.conflicts, key=path_key)))
-    return MergeOutcome(store.put_snapshot(done.merged))
-
-
-def virtual_base(store: ObjectStore, bases: Iterable[Oid]) -> Snapshot:
-    """The merge of several merge bases, conflicts and all, as git's recursive merge makes it."""
-    first, *others = bases
-    snapshot, done = store.snapshot(first), first
-    for other in others:
-        inner = graph.merge_bases(store.commit, done, other)
-        base = virtual_base(store, inner) if inner else {}
-        snapshot = TreeMerge(store, base, snapshot, store.snapshot(other)).run().merged
-    return snapshot

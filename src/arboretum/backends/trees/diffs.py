@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from arboretum.backends.memory.lines import Change, changes, is_binary, split_lines
-from arboretum.backends.memory.objects import Entry, Snapshot, path_key
-from arboretum.backends.quoting import quote_path
+from arboretum.backends.trees.lines import Change, changes, is_binary, split_lines
+from arboretum.backends.trees.quoting import quote_path
+from arboretum.backends.trees.snapshot import Entry, Snapshot, path_key
 from arboretum.values import FileMode, Oid
 
 CONTEXT = 3
