@@ -6,11 +6,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
 
 from arboretum import Repository
 from arboretum.engine.bisect import run_bisect
@@ -18,17 +16,19 @@ from arboretum.engine.each import run_each
 from arboretum.engine.model import CommandSpec, Plan
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
-from tests.benchmarks.measure import Row, compare, interleave
+from tests.benchmarks.each_ways import GitTest, JjRun, gnu_parallel, over_ready_worktrees
+from tests.benchmarks.measure import Row, Timed, compare, interleave
 
 SLEEP = 0.5
 COMMITS = 24
 JOBS = 8
 
 
-def run(scale: float) -> list[Row]:
+def run(scale: float) -> Iterator[Row]:
     """24 commits with 8 jobs, warm and cached; a history of 1,000 commits bisected with 2 and 4 jobs."""
     with _folder() as folder:
-        return [*_each(folder, rounds=max(1, round(7 * scale))), *_bisect(folder, culprits=max(1, round(9 * scale)))]
+        yield from _each(folder, rounds=max(1, round(7 * scale)))
+        yield from _bisect(folder, culprits=max(1, round(9 * scale)))
 
 
 @contextmanager
@@ -48,14 +48,13 @@ def _folder() -> Iterator[Path]:
 # --- each ---
 
 
-def _each(folder: Path, *, rounds: int) -> list[Row]:
+def _each(folder: Path, *, rounds: int) -> Iterator[Row]:
     builder = RepositoryBuilder.init(folder / "each")
     files: dict[str, str] = {f"folder{n % 10}/file{n}": f"{n}\n" * 20 for n in range(300)}
-    builder.commits([CommitSpec({**(files if not n else {}), "number": f"{n}\n"}) for n in range(COMMITS + 1)])
+    oids = builder.commits([CommitSpec({**(files if not n else {}), "number": f"{n}\n"}) for n in range(COMMITS + 1)])
     ready = [str(folder / f"ready{n}") for n in range(JOBS)]
-    for path in ready:
+    for path in [*ready, str(folder / "git-test")]:
         builder.git("worktree", "add", "-q", "--detach", path)
-    oids = builder.git("rev-list", f"HEAD~{COMMITS}..HEAD").split()
     plan = Plan(command=CommandSpec(("sleep", str(SLEEP))), timeout=60.0)
     told: list[object] = []
     with Repository.open(builder.path) as repository:
@@ -68,26 +67,68 @@ def _each(folder: Path, *, rounds: int) -> list[Row]:
             assert all(commit.cached != refresh for commit in result.commits)
 
         each(refresh=True)  # the slots are there, and the results known
-        times = interleave(
-            {
-                "ours": lambda: each(refresh=True),
-                "cached": lambda: each(refresh=False),
-                "ready worktrees": lambda: _over_ready_worktrees(ready, oids),
-                "only sleeping": _sleep_in_waves,
-                "a quarter of a second": lambda: 0.25,
-            },
-            rounds=rounds,
-            warmup=1,
-        )
-    case = f"each: {COMMITS} commits, sleep {SLEEP}, {JOBS} jobs, warm"
-    return [
-        compare("engine", case, times, ours="ours", baseline="only sleeping", target=1.6 / 1.5,
-                note="capture, timeouts, journal, store and events on"),
-        compare("engine", case, times, ours="ours", baseline="ready worktrees", target=1.6 / 1.81,
-                note="baseline: threads that check out and sleep, nothing else"),
-        compare("engine", f"each: {COMMITS} commits again, all known", times, ours="cached",
-                baseline="a quarter of a second", target=1.0),
-    ]  # fmt: skip
+        yield from _beside_parallel_ways(folder, builder, ready, oids, each, rounds)
+        yield from _beside_git_test(folder, builder, oids[1:], each, rounds)
+
+
+_EACH = f"each: {COMMITS} commits, sleep {SLEEP}, {JOBS} jobs, warm"
+
+
+def _beside_parallel_ways(
+    folder: Path,
+    builder: RepositoryBuilder,
+    ready: list[str],
+    oids: Sequence[Oid],
+    each: Callable[..., None],
+    rounds: int,
+) -> Iterator[Row]:
+    """Beside bare threads, GNU parallel and `jj run` with as many jobs, and nothing but the sleeps."""
+    sleep = ("sleep", str(SLEEP))
+    ways: dict[str, Timed] = {
+        "ours": lambda: each(refresh=True),
+        "threads": lambda: over_ready_worktrees(ready, oids[1:], sleep),
+        "only sleeping": _sleep_in_waves,
+    }
+    if shutil.which("parallel"):
+        ways["GNU parallel"] = lambda: gnu_parallel(ready, oids[1:], f"sleep {SLEEP}")
+    jj = JjRun.beside(builder.path, str(folder / "jj"), builder.environment)
+    if jj is not None:
+        ways["jj run"] = lambda: jj.run(oids[0], oids[-1], JOBS, sleep)
+    times = interleave(ways, rounds=rounds)
+    yield compare("engine", _EACH, times, ours="ours", baseline="only sleeping", target=1.6 / 1.5,
+                  note="capture, timeouts, journal, store and events on")  # fmt: skip
+    for name, note in (
+        ("threads", "baseline: threads that check out and sleep, nothing else"),
+        ("GNU parallel", "baseline: the same, by GNU parallel"),
+        ("jj run", "baseline: with as many jobs, its working copies warm"),
+    ):
+        if name in times:
+            yield compare("engine", _EACH, times, ours="ours", baseline=name, note=note,
+                          target=1.6 / 1.81 if name == "GNU parallel" else None)  # fmt: skip
+
+
+def _beside_git_test(
+    folder: Path, builder: RepositoryBuilder, oids: Sequence[Oid], each: Callable[..., None], rounds: int
+) -> Iterator[Row]:
+    """Beside git-test's algorithm, which runs one commit after another, and again when all is known."""
+    git_test = GitTest(str(folder / "git-test"), builder.environment)
+
+    def cold() -> None:
+        git_test.forget()
+        assert git_test.run(oids, f"sleep {SLEEP}") == len(oids)
+
+    def known() -> None:
+        assert git_test.run(oids, f"sleep {SLEEP}") == 0
+
+    name = "git-test's algorithm: one worktree, one after another"
+    times = interleave({"ours": lambda: each(refresh=True), name: cold}, rounds=max(1, rounds // 3), warmup=0)
+    yield compare("engine", _EACH, times, ours="ours", baseline=name)
+    name = "git-test's algorithm: notes on trees"
+    limit = "a quarter of a second"
+    times = interleave({"ours": lambda: each(refresh=False), name: known, limit: lambda: 0.25}, rounds=rounds)
+    case = f"each: {COMMITS} commits again, all known"
+    for baseline in (name, limit):
+        yield compare("engine", case, times, ours="ours", baseline=baseline, target=1.0)
 
 
 def _sleep_in_waves() -> None:
@@ -95,24 +136,6 @@ def _sleep_in_waves() -> None:
         sleepers = [subprocess.Popen(["sleep", str(SLEEP)]) for _ in range(JOBS)]
         for sleeper in sleepers:
             sleeper.wait()
-
-
-def _over_ready_worktrees(ready: list[str], oids: list[str]) -> None:
-    queue: SimpleQueue[str] = SimpleQueue()
-    for oid in oids:
-        queue.put(oid)
-
-    def work(path: str) -> None:
-        while not queue.empty():
-            oid = queue.get()
-            subprocess.run(["git", "checkout", "-q", "--detach", oid], cwd=path, check=True)
-            subprocess.run(["sleep", str(SLEEP)], cwd=path, check=True)
-
-    threads = [threading.Thread(target=work, args=(path,)) for path in ready]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 # --- bisect ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import statistics
@@ -150,11 +151,11 @@ def _judged(times: Mapping[str, list[float]], listed: int) -> Iterable[Row]:
 
 def _flat(curves: Curve) -> Iterable[Row]:
     """How much dearer the last add is than the first one."""
-    for name in (f"{backend} add{on}" for backend in BACKENDS for on in ("", " on a branch")):
-        line = curves[name]
+    for backend, on in itertools.product(BACKENDS, ("", " on a branch")):
+        line = curves[f"{backend} add{on}"]
         first, last = min(line), max(line)
         yield Row(
-            area="worktrees", case=f"metadata step: {name}, beside {last:,} worktrees and beside {first}",
+            area="worktrees", case=f"metadata step of an add{on}, beside {last:,} worktrees ({backend})",
             ours=line[last], baseline=f"beside {first}", theirs=line[first], ratio=line[last] / line[first], target=1.2,
         )  # fmt: skip
 
