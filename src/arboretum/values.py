@@ -9,11 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import re
-from typing import Any, Final, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from attrs import field, frozen
 
 from arboretum.errors import InvalidValueError
+from arboretum.moments import moment, parse_offset
 
 _HEX: Final = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 # The rules of git-check-ref-format(1), as one expression per rule.
@@ -30,6 +32,8 @@ _REF_FORBIDDEN: Final = (
 _PLAIN_REF: Final = re.compile(r"refs(?:/[A-Za-z0-9_+=-]+(?:\.(?!lock(?:/|\Z))[A-Za-z0-9_+=-]+)*)+\Z")
 #: Refs that live outside ``refs/`` and have one component in capitals (HEAD, ORIG_HEAD, ...).
 _PSEUDO_REF: Final = re.compile(r"[A-Z][A-Z0-9_]*\Z")
+#: The name ends at the first bracket, the address at the next one, the date begins after the last one.
+_IDENTITY: Final = re.compile(r"([^<]*)<([^>]*)>(?:.*>)?\s*(?:(-?[0-9]+)(?: +([+-][0-9]+))?)?", re.DOTALL)
 
 
 class Oid(str):
@@ -192,13 +196,50 @@ class Signature:
             raise InvalidValueError("a signature needs a moment with an offset from UTC")
 
     @classmethod
+    def parse(cls, text: str) -> Self:
+        """What git reads from ``Name <address> seconds offset``.
+
+        Broken ones, which old histories have, are read as far as git reads them, and never refused: without brackets
+        nobody is named, without a date it is the epoch.
+        """
+        match = _IDENTITY.match(text)
+        if match is None:
+            return cls("", "", moment(0, 0))
+        name, email, seconds, offset = match.groups()
+        return cls(name.rstrip(), email, moment(int(seconds or 0), parse_offset(offset or "+0000")))
+
+    @classmethod
     def now(cls, name: str, email: str) -> Self:
         """A signature of this moment, in UTC."""
         return cls(name, email, dt.datetime.now(dt.UTC).replace(microsecond=0))
 
 
+_Told = TypeVar("_Told")
+
+
+class _Deferred:
+    """Signatures that are made when somebody asks for them: most of the work of a walk, and seldom looked at."""
+
+    __slots__ = ("_author", "_committer", "_sign")
+    _sign: Callable[[Any], Signature]
+    _author: Any
+    _committer: Any
+
+    if not TYPE_CHECKING:  # a type checker shall go on knowing which attributes there are
+
+        def __getattr__(self, name: str) -> Signature:
+            if name == "author":
+                value = self._sign(self._author)
+            elif name == "committer":
+                value = self.author if self._committer == self._author else self._sign(self._committer)
+            else:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            object.__setattr__(self, name, value)  # the value does not change, it is only kept
+            return value
+
+
 @frozen
-class Commit:
+class Commit(_Deferred):
     """A commit: its tree, its parents, who, when and why."""
 
     oid: Oid
@@ -207,6 +248,33 @@ class Commit:
     author: Signature
     committer: Signature
     message: str
+
+    @classmethod
+    def told(
+        cls, oid: Oid, tree: Oid, parents: tuple[Oid, ...], message: str, *,
+        sign: Callable[[_Told], Signature], author: _Told, committer: _Told,
+    ) -> Self:  # fmt: skip
+        """A commit whose signatures are made when they are first looked at; it is the same value.
+
+        Args:
+            oid: Its id.
+            tree: Its tree.
+            parents: Its parents.
+            message: Why.
+            sign: Makes a signature; it must never fail, and need nothing but what it is given.
+            author: What it is given for the author; best text or an exact tuple, which cost the collector nothing.
+            committer: The same for the committer.
+        """
+        commit = cls.__new__(cls)
+        put = object.__setattr__
+        put(commit, "oid", oid)
+        put(commit, "tree", tree)
+        put(commit, "parents", parents)
+        put(commit, "message", message)
+        put(commit, "_sign", sign)
+        put(commit, "_author", author)
+        put(commit, "_committer", committer)
+        return commit
 
     @property
     def subject(self) -> str:

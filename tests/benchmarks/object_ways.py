@@ -19,14 +19,13 @@ from attrs import frozen
 from pygit2.enums import DiffOption, FileStatus, RepositoryOpenFlag, SortMode
 
 from arboretum import Repository
-from arboretum.backends.parsing import LOG_FORMAT
 from arboretum.values import Oid
 
 Way = Callable[[], object]
 BACKENDS: Final = ("cli", "gitpython", "pygit2")
 _PLACE: Final = ("rev-parse", "--show-object-format", "--absolute-git-dir", "--show-toplevel")
 _REFS: Final = ("for-each-ref", "--format=%(refname)%00%(objectname)", "refs/heads")
-_LOG: Final = ("log", "-z", "--date=raw", f"--format=tformat:{LOG_FORMAT}", "HEAD", "--")
+_LOG: Final = ("log", "-z", "--date=raw", "--format=tformat:%H%n%T%n%P%n%an%n%ae%n%ad%n%cn%n%ce%n%cd%n%B", "HEAD", "--")
 _STATUS: Final = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--no-ahead-behind")
 _DIFF: Final = ("diff-tree", "-r", "-z", "--raw", "--find-renames")
 _numbers = itertools.count()
@@ -282,6 +281,15 @@ CASES: Final = (
             "pygit2": _walk_bare,
         },
         objects=_walk_objects,
+    ),
+    Case(
+        name="walk, all dates looked at",
+        ours=lambda repository, _place: lambda: [(c.author.when, c.committer.when, c) for c in repository.log()],
+        best={
+            "cli": lambda place: lambda: _parsed_log(run_git(place, *_LOG).decode()),
+            "gitpython": lambda place: lambda: _parsed_log(_library(place).execute(["git", *_LOG])),
+            "pygit2": _walk_bare,
+        },
     ),
     Case(
         name="diff of names", calls=3,

@@ -26,6 +26,7 @@ from arboretum.errors import (
     StashNotFoundError,
     UnbornHeadError,
 )
+from arboretum.moments import format_moment
 from arboretum.values import (
     ChangeKind,
     Head,
@@ -97,7 +98,7 @@ class CliTrees(CliRefs):
         env: dict[str, str] = {}
         for role, who in (("AUTHOR", author), ("COMMITTER", committer)):
             if who is not None:
-                env |= committer_environment(who.name, who.email, f"@{parsing.format_moment(who.when)}", role=role)
+                env |= committer_environment(who.name, who.email, f"@{format_moment(who.when)}", role=role)
         at = self.place(worktree)
         options = ["--allow-empty"] if allow_empty else []
         done = self.command.output(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from arboretum.errors import IdentityMissingError
+from arboretum.moments import moment, parse_offset
 from arboretum.values import Signature
 
 Role = Literal["author", "committer"]
@@ -43,8 +44,8 @@ def identity(
             hint="git config user.name 'Your Name'; git config user.email you@example.org",
         )  # fmt: skip
     date = environ.get(f"{prefix}_DATE", "")
-    moment = parse_date(date) if date else (now or dt.datetime.now().astimezone())
-    return Signature(plain(name), plain(address), moment.replace(microsecond=0))
+    when = parse_date(date) if date else (now or dt.datetime.now().astimezone())
+    return Signature(plain(name), plain(address), when.replace(microsecond=0))
 
 
 def plain(text: str) -> str:
@@ -59,18 +60,15 @@ def parse_date(text: str) -> dt.datetime:
         IdentityMissingError: It is none of them.
     """
     if match := _RAW_DATE.match(text.strip()):
-        zone = match[2] or "+0000"
-        minutes = int(zone[1:3]) * 60 + int(zone[3:])
-        offset = dt.timezone(dt.timedelta(minutes=-minutes if zone[0] == "-" else minutes))
-        return dt.datetime.fromtimestamp(int(match[1]), offset)
+        return moment(int(match[1]), parse_offset(match[2] or "+0000"))
     # git writes ISO dates with a blank before the offset; Python does not read that one.
     iso = re.sub(r"\s+(?=[+-]\d{2}:?\d{2}\Z)", "", text.strip())
     for parse, form in ((dt.datetime.fromisoformat, iso), (email.utils.parsedate_to_datetime, text.strip())):
         try:
-            moment = parse(form)
+            when = parse(form)
         except ValueError:
             continue
-        return moment if moment.tzinfo else moment.astimezone()
+        return when if when.tzinfo else when.astimezone()
     raise IdentityMissingError(f"{text!r} is not a date that git takes", operation="commit")
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import functools
+import contextlib
 import os
 import re
 from collections.abc import Iterator
 from typing import Final
 
 from arboretum.errors import GitOperationError
+from arboretum.moments import format_moment
 from arboretum.values import ChangeKind, Commit, DiffEntry, FileMode, Oid, RefName, Signature, StatusEntry, TreeEntry
 
 #: The format that `parse_log` reads: one record a commit, each ended by a NUL (``-z``).
-LOG_FORMAT: Final = "%H%n%T%n%P%n%an%n%ae%n%ad%n%cn%n%ce%n%cd%n%B"
-_FIRST_SECOND: Final = -62_135_510_400  # the second day of the year 1, and the last one of the year 9999:
-_LAST_SECOND: Final = 253_402_214_400  # a day is left for offsets
-_IDENTITY: Final = re.compile(rb"(.*?) ?<(.*)> (-?\d+) ([+-]\d{4})\Z", re.DOTALL)
+LOG_FORMAT: Final = "%H%n%T%n%P%n%an <%ae> %ad%n%cn <%ce> %cd%n%B"
+# The head of a commit object. Headers that follow (signatures, merge tags) have any number of lines, none empty.
+_COMMIT: Final = re.compile(
+    r"tree (\S+)\n((?:parent \S+\n)*)(?:author (.*)\n)?(?:committer (.*)\n)?((?:.+\n)*)(?:\n|\Z)"
+)
+_ENCODING: Final = re.compile(r"^encoding (\S+)$", re.MULTILINE)
 
 
 def text_of(data: bytes) -> str:
@@ -29,64 +31,41 @@ def zero_split(data: bytes) -> list[bytes]:
     return data.split(b"\0")[:-1] if data.endswith(b"\0") else [field for field in data.split(b"\0") if field]
 
 
-def moment(seconds: int, offset: str) -> dt.datetime:
-    """A moment from git's seconds and ``+hhmm``; offsets and years that Python cannot carry are brought in range."""
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
-        seconds = max(_FIRST_SECOND, min(_LAST_SECOND, seconds))
-    return dt.datetime.fromtimestamp(seconds, _zone(offset))
-
-
-@functools.lru_cache(maxsize=256)
-def _zone(offset: str) -> dt.timezone:
-    sign = -1 if offset.startswith("-") else 1
-    minutes = sign * (int(offset[1:3]) * 60 + int(offset[3:5]))
-    return dt.timezone(dt.timedelta(minutes=max(-1439, min(1439, minutes))))
-
-
 def parse_commit(oid: Oid, raw: bytes) -> Commit:
-    """A commit object as ``cat-file`` gives it."""
-    head, _, body = raw.partition(b"\n\n")
-    fields: dict[bytes, list[bytes]] = {}
-    for line in head.split(b"\n"):
-        if line.startswith(b" "):  # the rest of a signature or merge tag
-            continue
-        key, _, value = line.partition(b" ")
-        fields.setdefault(key, []).append(value)
-    encoding = fields.get(b"encoding", [b"utf-8"])[0].decode("ascii", "replace")
-    return Commit(
-        oid=oid,
-        tree=Oid(fields[b"tree"][0].decode()),
-        parents=tuple(Oid(parent.decode()) for parent in fields.get(b"parent", [])),
-        author=parse_identity(fields[b"author"][0], encoding),
-        committer=parse_identity(fields[b"committer"][0], encoding),
-        message=_decode(body, encoding),
+    """A commit object as ``cat-file`` gives it.
+
+    Raises:
+        GitOperationError: It names no tree.
+    """
+    text = raw.decode("utf-8", "surrogateescape")
+    match = _COMMIT.match(text)
+    if match is None:
+        raise GitOperationError(f"{oid} is broken: it names no tree", operation="read_commit", hint="run git fsck")
+    tree, parents, author, committer, others = match.groups()
+    if others and (encoding := _ENCODING.search(others)):
+        return parse_commit(oid, _in_utf8(raw, encoding[1]))
+    return Commit.told(
+        oid,
+        Oid.known(tree),
+        tuple(map(Oid.known, parents.split()[1::2])),
+        text[match.end() :],
+        sign=Signature.parse,
+        author=author or "",
+        committer=committer or "",
     )
 
 
-def parse_identity(raw: bytes, encoding: str = "utf-8") -> Signature:
-    """``Name <email> seconds offset``; a broken one (they exist in old histories) keeps what can be read."""
-    match = _IDENTITY.match(raw)
-    if match is None:
-        return Signature(_decode(raw, encoding), "", moment(0, "+0000"))
-    name, email, seconds, offset = match.groups()
-    return Signature(_decode(name, encoding), _decode(email, encoding), moment(int(seconds), offset.decode()))
-
-
-def _decode(raw: bytes, encoding: str) -> str:
-    try:
-        return raw.decode(encoding, "surrogateescape")
-    except (LookupError, UnicodeDecodeError):
-        return raw.decode("utf-8", "surrogateescape")
+def _in_utf8(raw: bytes, encoding: str) -> bytes:
+    """The whole commit recoded, as git does before it takes it apart; an unknown encoding is left as it is."""
+    with contextlib.suppress(LookupError, ValueError):
+        raw = raw.decode(encoding, "surrogateescape").encode("utf-8", "surrogateescape")
+    head, gap, body = raw.partition(b"\n\n")
+    return b"\n".join(line for line in head.split(b"\n") if not line.startswith(b"encoding ")) + gap + body
 
 
 def format_identity(signature: Signature) -> str:
     """A signature as it stands in a commit object."""
     return f"{_plain(signature.name)} <{_plain(signature.email)}> {format_moment(signature.when)}"
-
-
-def format_moment(when: dt.datetime) -> str:
-    """A moment as git writes it: seconds since the epoch and the offset."""
-    return f"{int(when.timestamp())} {when.strftime('%z')[:5]}"
 
 
 def _plain(text: str) -> str:
@@ -96,17 +75,12 @@ def _plain(text: str) -> str:
 
 def parse_log(record: bytes) -> Commit:
     """One record of `LOG_FORMAT`."""
-    fields = record.decode("utf-8", "surrogateescape").split("\n", 9)
-    oid, tree, parents = fields[:3]
-    author = _signature(*fields[3:6])
-    # Nearly always the same person at the same moment: then one value does for both.
-    committer = author if fields[6:9] == fields[3:6] else _signature(*fields[6:9])
-    return Commit(Oid.known(oid), Oid.known(tree), tuple(map(Oid.known, parents.split())), author, committer, fields[9])
-
-
-def _signature(name: str, email: str, date: str) -> Signature:
-    seconds, _, offset = date.partition(" ")
-    return Signature(name, email, moment(int(seconds), offset))
+    oid, tree, parents, author, committer, message = record.decode("utf-8", "surrogateescape").split("\n", 5)
+    known = Oid.known
+    return Commit.told(
+        known(oid), known(tree), tuple(map(known, parents.split())), message,
+        sign=Signature.parse, author=author, committer=committer,
+    )  # fmt: skip
 
 
 def parse_tree(data: bytes) -> tuple[TreeEntry, ...]:

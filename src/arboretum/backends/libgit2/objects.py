@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -29,6 +27,7 @@ from arboretum.errors import (
     UnbornHeadError,
     UnsupportedOperationError,
 )
+from arboretum.moments import format_moment, moment
 from arboretum.values import (
     ChangeKind,
     Commit,
@@ -47,44 +46,35 @@ from arboretum.values import (
 _INDEX_SYNTAX: Final = re.compile(r":(?!/)")
 
 
-@functools.lru_cache(maxsize=256)
-def _zone(minutes: int) -> dt.timezone:
-    return dt.timezone(dt.timedelta(minutes=max(-1439, min(1439, minutes))))
-
-
-def _signature(native: pygit2.Signature) -> Signature:
+def _signature(told: tuple[bytes, bytes, int, int]) -> Signature:
+    name, email, seconds, offset = told
     return Signature(
-        native.raw_name.decode("utf-8", "surrogateescape"),
-        native.raw_email.decode("utf-8", "surrogateescape"),
-        dt.datetime.fromtimestamp(native.time, _zone(native.offset)),
+        name.decode("utf-8", "surrogateescape"), email.decode("utf-8", "surrogateescape"), moment(seconds, offset)
     )
 
 
 def to_commit(native: pygit2.Commit) -> Commit:
-    """The value that stands for a commit of libgit2."""
+    """The value that stands for a commit of libgit2, and keeps nothing of it."""
     encoding = native.message_encoding
     try:
         message = native.raw_message.decode(encoding or "utf-8", "strict" if encoding else "surrogateescape")
     except (LookupError, UnicodeDecodeError):
         message = native.raw_message.decode("utf-8", "surrogateescape")
     author, committer = native.author, native.committer
-    who = _signature(author)
-    return Commit(
+    return Commit.told(
         oid_of(native.id),
         oid_of(native.tree_id),
         tuple(map(oid_of, native.parent_ids)),
-        who,
-        who if author == committer else _signature(committer),  # nearly always the same person at the same moment
         message,
+        sign=_signature,
+        author=(author.raw_name, author.raw_email, author.time, author.offset),
+        committer=(committer.raw_name, committer.raw_email, committer.time, committer.offset),
     )
 
 
 def signature_line(role: str, signature: Signature) -> str:
     """The line of a commit (or, without a role, of a reflog) that says who and when."""
-    offset = int((signature.when.utcoffset() or dt.timedelta()).total_seconds()) // 60
-    sign, hours, minutes = "-" if offset < 0 else "+", *divmod(abs(offset), 60)
-    who = f"{plain(signature.name)} <{plain(signature.email)}>"
-    return f"{role} {who} {int(signature.when.timestamp())} {sign}{hours:02}{minutes:02}"
+    return f"{role} {plain(signature.name)} <{plain(signature.email)}> {format_moment(signature.when)}"
 
 
 class Objects(Session):

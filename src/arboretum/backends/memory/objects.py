@@ -6,12 +6,12 @@ the same content has the same id here as in any real repository.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define, field
 
+from arboretum.backends import parsing
 from arboretum.backends.trees.snapshot import Entry, File, Snapshot, path_key
 from arboretum.errors import InvalidValueError, ObjectMissingError
 from arboretum.values import Commit, FileMode, Oid, Signature, TreeEntry, parse_tree_path
@@ -115,7 +115,7 @@ class ObjectStore:
         """Store a commit. Raises ObjectMissingError for a tree or parent that is not there."""
         self._get(tree, "tree")
         lines = [f"tree {tree}", *(f"parent {self.commit(p).oid}" for p in parents)]
-        lines += [f"author {_signature_text(author)}", f"committer {_signature_text(committer)}"]
+        lines += [f"author {parsing.format_identity(author)}", f"committer {parsing.format_identity(committer)}"]
         text = "\n".join(lines) + f"\n\n{message}"
         return self._put("commit", text.encode("utf-8", "surrogateescape"))
 
@@ -123,7 +123,7 @@ class ObjectStore:
         """The commit. Raises ObjectMissingError."""
         found = self._commits.get(oid)
         if found is None:
-            found = self._commits[oid] = _parse_commit(oid, self._get(oid, "commit"))
+            found = self._commits[oid] = parsing.parse_commit(oid, self._get(oid, "commit"))
         return found
 
     def file(self, entry: Entry) -> File:
@@ -159,34 +159,3 @@ class ObjectStore:
                 f"there is no {kind} {oid} in this repository" + (f": it is a {found[0]}" if found else "")
             )
         return found[1]
-
-
-def _signature_text(signature: Signature) -> str:
-    offset = signature.when.utcoffset() or dt.timedelta()
-    minutes = int(offset.total_seconds()) // 60
-    sign = "-" if minutes < 0 else "+"
-    zone = f"{sign}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
-    return f"{signature.name} <{signature.email}> {int(signature.when.timestamp())} {zone}"
-
-
-def _parse_signature(text: str) -> Signature:
-    who, _, when = text.rpartition("> ")
-    name, _, email = who.partition(" <")
-    seconds, _, zone = when.partition(" ")
-    minutes = int(zone[1:3]) * 60 + int(zone[3:5])
-    offset = dt.timezone(dt.timedelta(minutes=-minutes if zone[0] == "-" else minutes))
-    return Signature(name, email, dt.datetime.fromtimestamp(int(seconds), offset))
-
-
-def _parse_commit(oid: Oid, data: bytes) -> Commit:
-    head, _, message = data.decode("utf-8", "surrogateescape").partition("\n\n")
-    fields = [line.partition(" ") for line in head.split("\n")]
-    values = {name: value for name, _, value in fields}
-    return Commit(
-        oid,
-        Oid(values["tree"]),
-        tuple(Oid(value) for name, _, value in fields if name == "parent"),
-        _parse_signature(values["author"]),
-        _parse_signature(values["committer"]),
-        message,
-    )
