@@ -78,6 +78,32 @@ def test_a_slot_in_use_is_copied_and_what_its_trial_did_stays_there(project, rep
     assert (tree / "secret.env").exists()
 
 
+@pytest.mark.parametrize("change", ["nothing", "a file", "the commit", "the umask"])
+def test_a_whole_copy_is_its_own_proof_and_any_other_is_looked_at(project, repository, change):
+    """Where each file was proven as it was copied no status is asked; where one was left out, or must move, it is."""
+    steps: list[str] = []
+    pool = WorktreePool.open(repository, size=2, step=steps.append)
+    head = repository.resolve("HEAD")
+    first = pool.try_acquire(Want(commit=head))
+    if change == "a file":
+        Path(first.path, "d2", "f2").write_text("changed\n")
+    steps.clear()
+    commit = repository.resolve("HEAD~1") if change == "the commit" else head
+    before = os.umask(0o022)
+    try:
+        os.umask(0o122 if change == "the umask" else 0o022)
+        lease = pool.try_acquire(Want(commit=commit))
+    finally:
+        os.umask(before)
+    assert ("reset.prove" in steps) == (change in {"a file", "the commit"})
+    assert tracked(project, lease.path) == committed(project, commit)
+    assert (lease.slot.commit, lease.slot.files, lease.ignored) == (commit, first.slot.files, ())
+    assert project.git("diff-files", cwd=lease.path) == ""
+    assert project.git("write-tree", cwd=lease.path) == project.git("rev-parse", f"{commit}^{{tree}}")
+    pool.release(lease)
+    assert pool.try_acquire(Want(commit=head)).path == lease.path  # its record holds: it is the same index
+
+
 def test_slots_at_once_wait_for_the_first_and_are_its_copies(project, repository):
     """Of many slots that are made at once one is checked out, the others are copies; each is right."""
     steps: list[str] = []
@@ -102,7 +128,7 @@ def test_a_copy_that_is_not_clean_is_checked_out(project, repository, monkeypatc
         (Path(target.admin) / "index").write_bytes(b"nonsense")  # type: ignore[attr-defined]
         (Path(target.path) / "d0").write_text("in the way")  # type: ignore[attr-defined]
         (Path(target.admin) / "config.worktree").write_text("[core]\n\tsparseCheckout = true\n")  # type: ignore[attr-defined]
-        return Filled(files=1)
+        return Filled(files=1, left=1)
 
     pool = WorktreePool.open(repository, size=2)
     head = repository.resolve("HEAD")

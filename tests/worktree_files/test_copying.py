@@ -353,6 +353,20 @@ def test_the_umask_decides_on_rights(tmp_path):
     assert portrait(tmp_path / "new") == portrait(tmp_path / "git")
 
 
+def test_a_copy_without_its_bit_is_left_to_git(tmp_path):
+    """Where the umask takes the right to run a file away the copy is not what the index says, and is not called so."""
+    builder = RepositoryBuilder.init(tmp_path / "project")
+    builder.commit({"plain": "a\n", "program": "b\n"})
+    builder.git("update-index", "--chmod=+x", "program")
+    builder.git("commit", "-q", "-m", "a program")
+    sibling, target = warm(builder, tmp_path / "warm"), empty(builder, tmp_path / "new")
+    before = os.umask(0o122)
+    try:
+        assert CopyFiles().fill(sibling, target) == copying.Filled(files=1, left=1)
+    finally:
+        os.umask(before)
+
+
 def test_a_helper_ends_with_its_parent(project, tmp_path):
     """A helper whose parent has gone takes no further chunk."""
     script = "import sys; from arboretum.worktree_files.file_copy import main; main()"

@@ -1,7 +1,7 @@
 """Making slots: a worktree without files first, then files from a warm sibling, else from a checkout.
 
-A slot that was filled by a sibling goes through the same reset and the same proof as any other. If that fails it is
-made once more, by a checkout.
+A slot whose every file was proven as it was copied, at the commit of the copied index, is proven by that. Any other
+goes through the same reset and the same proof as a used one. If that fails it is made once more, by a checkout.
 """
 
 from __future__ import annotations
@@ -82,10 +82,13 @@ class SlotMaking:
             return self._made(slot, commit, keep, None)
 
     def _made(self, slot: Slot, commit: Oid, keep: Keep, found: tuple[Slot, Sibling] | None) -> Proof:
-        slot = self._add(slot, commit, keep, found)
+        slot, whole = self._add(slot, commit, keep, found), False
         if found is not None and admin_state.read_sparse(slot.admin) == found[0].sparse:
-            slot = self._fill(slot, found[1], keep)
-        proof = self._reset(slot, commit, untouched=not slot.wipe)
+            slot, whole = self._fill(slot, found[1], keep)
+        if whole and slot.commit == commit == admin_state.head_of(slot.admin):
+            proof = self._proven_as_copied(slot)
+        else:
+            proof = self._reset(slot, commit, untouched=not slot.wipe)
         if not slot.index:
             proof = evolve(proof, slot=self._settled(proof.slot))
         self._keep(proof.slot, keep)
@@ -134,8 +137,16 @@ class SlotMaking:
 
     # --- files from a sibling ---------------------------------------------------------------------------------
 
-    def _fill(self, slot: Slot, sibling: Sibling, keep: Keep) -> Slot:
-        """Give the slot files by the first way that works; the slot as it is where none does."""
+    def _proven_as_copied(self, slot: Slot) -> Proof:
+        """The proof of a slot that was empty, and got every file of a clean index, each seen to be the one in there.
+
+        Nothing else can be in it, and git would find what the index says: it says what was found when they were made.
+        """
+        index = admin_state.read_index(slot.admin, trusted=None, sha256=self.repository.backend.sha256)
+        return Proof(slot=evolve(slot, index=index.checksum, files=index.files), ignored=())
+
+    def _fill(self, slot: Slot, sibling: Sibling, keep: Keep) -> tuple[Slot, bool]:
+        """Give the slot files by the first way that works, and whether all are there and proven; else as it is."""
         sha256 = self.repository.backend.sha256
         target = Target(path=slot.path, admin=slot.admin, sha256=sha256, environment={LEASE_VARIABLE: slot.lease})
         for source in self.ability.sources():
@@ -144,8 +155,8 @@ class SlotMaking:
             if (filled := source.fill(sibling, target)) is not None:
                 _log.debug("slot %s has its files by %s of %s: %s", slot.name, source.name, sibling.path, filled)
                 index = admin_state.index_checksum(slot.admin, sha256=sha256) or ""
-                return evolve(slot, commit=sibling.commit, index=index)
-        return slot
+                return evolve(slot, commit=sibling.commit, index=index), source.exact and not filled.left
+        return slot, False
 
     def _wiped_first(self, slot: Slot, source: FileSource, keep: Keep) -> Slot:
         """Record that a slot has to be wiped *before* anything of the sibling's own can be in it."""

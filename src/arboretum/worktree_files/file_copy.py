@@ -38,6 +38,8 @@ _SECOND = 1_000_000_000
 _WORD = 0xFFFFFFFF
 #: Longer files are copied by the kernel.
 _SMALL = 1 << 16
+#: A file of at most one block gains nothing from sharing it: it is written in less time than a block is shared.
+_BLOCK = 4096
 #: Linux: let a file share the blocks of another one.
 FICLONE = 0x40049409
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -111,12 +113,7 @@ class Copier:
         except OSError:
             return -1, -1
         try:
-            place = os.path.join(self.target, folder)
-            try:
-                return here, os.open(place, _FOLDER)
-            except FileNotFoundError:
-                os.makedirs(place, exist_ok=True)
-                return here, os.open(place, _FOLDER)
+            return here, _open_or_make(os.path.join(self.target, folder))
         except BaseException:
             os.close(here)
             raise
@@ -136,7 +133,7 @@ class Copier:
 
     def _file(self, words: bytes, oid: bytes, base: bytes, descriptor: int, there: int) -> bytes:
         data, size = None, int.from_bytes(words[36:], "big")
-        if size <= _SMALL and not (size and self.clone):
+        if size <= (_BLOCK if self.clone else _SMALL):
             data = _read(descriptor, size)  # what is seen afterwards holds for what was read
         found = os.fstat(descriptor)
         modified, doubtful = self._same(words, found)
@@ -154,7 +151,9 @@ class Copier:
                 self._fill(out, descriptor, found.st_size)
                 self._same(words, os.fstat(descriptor))
             os.utime(out, ns=(modified, modified))
-            return _words(os.fstat(out))
+            made = os.fstat(out)
+            # An umask that takes the bit away, or a file system without it: git has to judge.
+            return _words(made) if (made.st_mode ^ words[27]) & 0o100 == 0 else UNKNOWN
         except BaseException:
             os.unlink(base, dir_fd=there)
             raise
@@ -205,6 +204,16 @@ class Copier:
         maker = _hash("sha256" if self.sha256 else "sha1")
         if maker(b"blob %d\0" % len(data) + data, usedforsecurity=False).digest() != oid:
             raise _ChangedError
+
+
+def _open_or_make(folder: bytes) -> int:
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+    return os.open(folder, _FOLDER)
 
 
 def _hash(name: str) -> Callable[..., Any]:

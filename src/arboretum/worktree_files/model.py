@@ -47,11 +47,11 @@ class Target:
 
 @frozen(kw_only=True)
 class Filled:
-    """A worktree that has files and an index now. Whether they are right is for a proof to find out.
+    """A worktree that has files and an index now.
 
     Args:
-        files: How many files were copied.
-        left: How many were not, because they are not what the index says, or could not be read.
+        files: How many files were copied, each proven to be what the index says.
+        left: How many were not, because they are not what the index says, or could not be read: for git to write.
     """
 
     files: int
