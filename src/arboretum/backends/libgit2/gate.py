@@ -16,12 +16,13 @@ import pygit2
 
 from arboretum.backends.base import Capability
 from arboretum.backends.libgit2.configuration import read_flag
+from arboretum.backends.libgit2.native import configured_keys
 from arboretum.errors import UnsupportedOperationError
 
 #: What the adapter does as git does, on every repository that libgit2 opens.
 CAPABILITIES: Final = frozenset({Capability.FETCH, Capability.SUBMODULES, Capability.RELATIVE_WORKTREES})
 
-_DRIVER: Final = re.compile(r"filter\.(.+)\.(?:clean|smudge|process)\Z", re.DOTALL)
+_DRIVER: Final = re.compile(rb"filter\.(.+)\.(?:clean|smudge|process)\Z", re.DOTALL)
 COMMIT_HOOKS: Final = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit")
 
 
@@ -78,13 +79,16 @@ def refuse_filters(
         attributes: The contents of ``.gitattributes`` files that are about to apply, besides those in the
             worktree and the index.
     """
-    drivers = {match[1] for entry in repository.config if (match := _DRIVER.match(entry.name))}
+    drivers = {match[1] for key in configured_keys(repository) if (match := _DRIVER.match(key))}
     if not drivers:
         return
     for text in (*_attribute_texts(repository, common_dir), *attributes):
         for driver in drivers:
-            if re.search(rb"(?m)^[^#\n]*\sfilter=" + re.escape(os.fsencode(driver)) + rb"(\s|\Z)", text):
-                raise refusal(operation, f"files here go through the filter program {driver!r}, which libgit2 ignores")
+            if re.search(rb"(?m)^[^#\n]*\sfilter=" + re.escape(driver) + rb"(\s|\Z)", text):
+                raise refusal(
+                    operation,
+                    f"files here go through the filter program {os.fsdecode(driver)!r}, which libgit2 ignores",
+                )
 
 
 def _attribute_texts(repository: pygit2.Repository, common_dir: str) -> Iterable[bytes]:

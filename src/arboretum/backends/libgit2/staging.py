@@ -7,38 +7,56 @@ when the file was replaced under it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import pygit2
 from pygit2.enums import FileStatus
-from pygit2.ffi import C, ffi
 
 from arboretum.backends.libgit2.gate import refuse_filters, refuse_sparse
 from arboretum.backends.libgit2.handles import files_of
+from arboretum.backends.libgit2.native import is_intended
 from arboretum.errors import ConflictError, GitOperationError, RepositoryBusyError
 from arboretum.values import parse_tree_path
 
 _T = TypeVar("_T")
 _TRIES: Final = 20
-_INTENT_TO_ADD: Final = 1 << 13  # GIT_INDEX_ENTRY_INTENT_TO_ADD, of the entry's extended flags
 UNSTAGED: Final = FileStatus.WT_NEW | FileStatus.WT_MODIFIED | FileStatus.WT_DELETED | FileStatus.WT_TYPECHANGE
 
 
 def fresh_index(repository: pygit2.Repository) -> pygit2.Index:
-    """The index as it is on disk now."""
+    """The index as it is on disk now.
+
+    libgit2 parses it again when the checksum at its end is another one than before (`git_index_read`), which no change
+    within one tick of the clock escapes; but of a file that is gone it keeps what it read.
+    """
     index: pygit2.Index = repository.index
-    index.read(False)
+    index.read(not os.path.exists(_file(repository)))
     return index
+
+
+def _file(repository: pygit2.Repository) -> str:
+    return os.path.join(repository.path, "index")
 
 
 def _stamp(repository: pygit2.Repository) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(os.path.join(repository.path, "index"))
+        found = os.stat(_file(repository))
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@contextlib.contextmanager
+def forgotten_on_failure(repository: pygit2.Repository) -> Iterator[None]:
+    """Let libgit2 not keep an index that was changed in memory by something that then failed."""
+    try:
+        yield
+    except BaseException:
+        repository.index.read(True)
+        raise
 
 
 def edit_index(repository: pygit2.Repository, edit: Callable[[pygit2.Index], _T]) -> _T:
@@ -49,16 +67,13 @@ def edit_index(repository: pygit2.Repository, edit: Callable[[pygit2.Index], _T]
     """
     for _ in range(_TRIES):
         before = _stamp(repository)
-        index = repository.index
-        index.read(True)
-        try:
+        index = fresh_index(repository)
+        with forgotten_on_failure(repository):
             result = edit(index)
-        except BaseException:
-            index.read(True)  # what was half done is forgotten
-            raise
-        if _stamp(repository) == before:
-            index.write()
-            return result
+            if _stamp(repository) == before:
+                index.write()
+                return result
+        index.read(True)
     raise RepositoryBusyError("the index keeps being changed by another program", hint="try again")
 
 
@@ -87,18 +102,6 @@ def conflicts_of(index: pygit2.Index) -> dict[str, tuple[bool, bool, bool]]:
     return found
 
 
-def paths_of(index: pygit2.Index) -> set[str]:
-    """The paths that the index has, unmerged ones too; without an object for each entry, as iterating would make."""
-    native, at, text = index._index, C.git_index_get_byindex, ffi.string  # noqa: SLF001  (pygit2 has no public way)
-    return {os.fsdecode(text(at(native, number).path)) for number in range(len(index))}
-
-
-def is_intended(index: pygit2.Index, path: str) -> bool:
-    """Whether the entry says only that the file is to be added some day (``git add -N``)."""
-    entry = C.git_index_get_bypath(index._index, os.fsencode(path), 0)  # noqa: SLF001  (pygit2 has no public way)
-    return bool(entry != ffi.NULL and entry.flags_extended & _INTENT_TO_ADD)
-
-
 def staged_tree(repository: pygit2.Repository, index: pygit2.Index) -> pygit2.Oid:
     """Store the tree that the index stands for, without entries that are only intended, as git does."""
     if not _may_have_flags(repository):
@@ -113,7 +116,7 @@ def staged_tree(repository: pygit2.Repository, index: pygit2.Index) -> pygit2.Oi
 def _may_have_flags(repository: pygit2.Repository) -> bool:
     """Whether the index file has a version (3 or later) that can hold extended flags."""
     try:
-        with open(os.path.join(repository.path, "index"), "rb") as file:
+        with open(_file(repository), "rb") as file:
             return int.from_bytes(file.read(8)[4:8], "big") >= 3
     except FileNotFoundError:
         return False

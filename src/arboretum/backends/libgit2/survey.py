@@ -9,8 +9,9 @@ import pygit2
 from pygit2.enums import FileMode as NativeMode
 from pygit2.enums import FileStatus
 
+from arboretum.backends.libgit2.native import is_intended
 from arboretum.backends.libgit2.objects import diff_entries
-from arboretum.backends.libgit2.staging import conflicts_of, fresh_index, is_intended
+from arboretum.backends.libgit2.staging import conflicts_of, fresh_index
 from arboretum.values import ChangeKind, StatusEntry
 
 _STAGED: Final = {

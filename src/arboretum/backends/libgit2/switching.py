@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+import stat
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import pygit2
 from attrs import define, field
-from pygit2.enums import CheckoutStrategy, FileStatus
+from pygit2.enums import CheckoutStrategy, DeltaStatus
 from pygit2.enums import FileMode as NativeMode
 
 from arboretum.backends.libgit2.handles import files_of
-from arboretum.backends.libgit2.staging import UNSTAGED, edit_index, is_ignored, parents_of, paths_of
+from arboretum.backends.libgit2.native import changed_files, paths_of, staged_as, write_files
+from arboretum.backends.libgit2.staging import edit_index, forgotten_on_failure, fresh_index, is_ignored, parents_of
 from arboretum.errors import GitOperationError
-from arboretum.values import ChangeKind, DiffEntry
-
-#: Write just the named files, whatever is there, and leave the index alone.
-OVERWRITE: Final = CheckoutStrategy.FORCE | CheckoutStrategy.DISABLE_PATHSPEC_MATCH | CheckoutStrategy.DONT_UPDATE_INDEX
+from arboretum.values import ChangeKind, DiffEntry, FileMode
 
 
-class _BytesPath:
-    """A path that pygit2 takes as the bytes it is: it encodes text strictly, and file names need not be UTF-8."""
-
-    def __init__(self, path: str) -> None:
-        self._path = os.fsencode(path)
-
-    def __fspath__(self) -> bytes:
-        return self._path
+def write_all(repository: pygit2.Repository, tree: pygit2.Tree) -> None:
+    """Bring all files of the worktree, and the index, to `tree`, whatever was there; untracked files elsewhere stay."""
+    unlink_all(repository, tree)
+    with forgotten_on_failure(repository):
+        repository.checkout_tree(tree, strategy=CheckoutStrategy.FORCE)  # type: ignore[no-untyped-call]
 
 
-def write_tree_files(
-    repository: pygit2.Repository, tree: pygit2.Tree, strategy: CheckoutStrategy, paths: list[str] | None = None
-) -> None:
-    """Write the files of `tree` (or those at `paths`) to the worktree."""
-    # SAFE refuses what is not in a commit, links too; FORCE would write through them.
-    if strategy & CheckoutStrategy.FORCE and paths is None:
-        unlink_all(repository, tree)
-    elif strategy & CheckoutStrategy.FORCE:
-        unlink(repository, paths or ())
-    names = None if paths is None else [_BytesPath(path) for path in paths]
-    repository.checkout_tree(tree, strategy=strategy, paths=names)  # type: ignore[no-untyped-call]
+def write_paths(repository: pygit2.Repository, tree: pygit2.Tree, paths: Sequence[str]) -> None:
+    """Write the files that `tree` has at `paths`, whatever was there; the index is left alone."""
+    root = files_of(repository)
+    for place in sorted({place for path in paths for place in (path, *parents_of(path))}, key=len):
+        if os.path.islink(os.path.join(root, place)):
+            os.unlink(os.path.join(root, place))  # the outer ones first: libgit2 would write through them
+    write_files(repository, tree, paths)
 
 
 def unlink_all(repository: pygit2.Repository, tree: pygit2.Tree) -> None:
@@ -63,57 +54,47 @@ def unlink_all(repository: pygit2.Repository, tree: pygit2.Tree) -> None:
     sweep(files_of(repository), tree)
 
 
-def unlink(repository: pygit2.Repository, paths: Iterable[str]) -> None:
-    """Remove symbolic links at, and on the way to, files that are about to be written, the outer ones first.
+def overwritten(repository: pygit2.Repository, changes: Iterable[DiffEntry]) -> list[str]:
+    """The paths at which the worktree holds something that is in no commit and that `changes` would take away.
 
-    A link that is in the last commit stays: that one libgit2 replaces, and does not write the file if it is gone.
+    Only what lies at the changed paths, below them or on the way to them can be: the rest is not looked at.
     """
-    root = files_of(repository)
-    wanted = set(paths)
-    head = None if repository.head_is_unborn else repository.head.peel(pygit2.Tree)
-    for place in sorted({place for path in wanted for place in (path, *parents_of(path))}, key=len):
-        is_link = os.path.islink(os.path.join(root, place))
-        if is_link and not (place in wanted and head is not None and _mode_in(head, place) == NativeMode.LINK):
-            os.unlink(os.path.join(root, place))
-
-
-def _mode_in(tree: pygit2.Tree, path: str) -> NativeMode | None:
-    """The kind of entry that a tree has at a path of any bytes; None when it has none."""
-    name, _, rest = path.partition("/")
-    entry = next((entry for entry in tree if entry.raw_name == os.fsencode(name)), None)
-    if entry is None or not rest:
-        return None if entry is None else NativeMode(entry.filemode)
-    return _mode_in(entry, rest) if isinstance(entry, pygit2.Tree) else None
-
-
-def links_in_the_way(repository: pygit2.Repository, tree: pygit2.Tree, index: pygit2.Index) -> list[str]:
-    """The symbolic links of no commit that are where `tree` has folders."""
-    root = files_of(repository)
-    return [path for path in _folders_of(tree) if os.path.islink(os.path.join(root, path)) and path not in index]
-
-
-def _folders_of(tree: pygit2.Tree, prefix: str = "") -> Iterator[str]:
-    """All folders of a tree, the outer ones first."""
-    for entry in tree:
-        if isinstance(entry, pygit2.Tree):
-            path = prefix + os.fsdecode(entry.raw_name or b"")
-            yield path
-            yield from _folders_of(entry, f"{path}/")
-
-
-def overwritten(repository: pygit2.Repository, changes: tuple[DiffEntry, ...]) -> list[str]:
-    """The paths among `changes` at which the worktree holds something that is in no commit."""
-    touched = {path for change in changes for path in (change.path, change.old_path) if path is not None}
-    folders = {parent for path in touched for parent in parents_of(path)}
-    lost = []
-    for raw, flags in repository.status().items():
-        path = raw.rstrip("/")
-        if not flags & UNSTAGED & ~FileStatus.WT_DELETED:
+    kinds = {path: change.kind for change in changes for path in (change.path, change.old_path) if path is not None}
+    if not kinds:
+        return []
+    root, index = files_of(repository), fresh_index(repository)
+    folders = {parent for path in kinds for parent in parents_of(path)}
+    in_the_way = {folder for folder in folders if _is_in_the_way(os.path.join(root, folder))}
+    lost = {path for path, kind in kinds.items() if _is_taken(index, root, path, kind, kinds)}
+    lost.update(path for path in in_the_way if path in index and path not in kinds)  # staged, and in no commit yet
+    for delta in changed_files(repository, index, kinds.keys() | in_the_way).deltas:
+        if delta.status == DeltaStatus.DELETED:
             continue  # a file that is gone is no loss
-        blocks = bool(flags & FileStatus.WT_NEW) and (path in folders or any(p in touched for p in parents_of(path)))
-        if path in touched or blocks:
-            lost.append(path)
+        path = os.fsdecode(delta.new_file.raw_path).rstrip("/")
+        if path in kinds or path in in_the_way or any(parent in kinds for parent in parents_of(path)):
+            lost.add(path)
     return sorted(lost, key=os.fsencode)
+
+
+def _is_taken(index: pygit2.Index, root: str, path: str, kind: ChangeKind, changed: Container[str]) -> bool:
+    """Whether a folder has taken the place of a tracked file, or has files where a new one is to be written."""
+    full = os.path.join(root, path)
+    if os.path.islink(full) or not os.path.isdir(full):
+        return False
+    if kind is not ChangeKind.ADDED:
+        staged = staged_as(index, path)
+        return staged is None or staged[1] != FileMode.SUBMODULE
+    below = (os.path.join(folder, name) for folder, _, names in os.walk(full) for name in names)
+    return any(os.path.relpath(file, root) not in changed for file in below)
+
+
+def _is_in_the_way(folder: str) -> bool:
+    """Whether there is a file, a link or a repository of its own where a folder of the worktree should be."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return not stat.S_ISDIR(found.st_mode) or os.path.lexists(f"{folder}/.git")
 
 
 def write_changes(
@@ -132,8 +113,10 @@ def write_changes(
     kept = [change.path for change in changes if change.kind is not ChangeKind.DELETED]
     for path in gone:
         remove_file(root, path)
+    for path in kept:
+        _remove_empty(os.path.join(root, path))
     if kept:
-        write_tree_files(repository, tree, OVERWRITE, kept)
+        write_paths(repository, tree, kept)
     staged = [change for change in changes if stage(change.path)]
     if not staged:
         return
@@ -159,6 +142,17 @@ def remove_file(root: str, path: str) -> None:
     for parent in parents_of(path):
         try:
             os.rmdir(os.path.join(root, parent))
+        except OSError:
+            return
+
+
+def _remove_empty(folder: str) -> None:
+    """Remove a folder in which there are only folders, if it is one."""
+    if os.path.islink(folder):
+        return
+    for inner, _, _ in os.walk(folder, topdown=False):
+        try:
+            os.rmdir(inner)
         except OSError:
             return
 
@@ -225,9 +219,7 @@ def clean_files(repository: pygit2.Repository, *, ignored: bool, spared: Callabl
     Returns:
         What was removed, sorted; a folder that went as a whole as ``name/``.
     """
-    index = repository.index
-    index.read(True)
-    tracked = paths_of(index)
+    tracked = paths_of(fresh_index(repository))
     innermost = {path.rpartition("/")[0] for path in tracked}  # thousands of files, a hundred folders
     folders = {folder for path in innermost if path for folder in (path, *parents_of(path))}
     sweep = _Sweep(repository, files_of(repository), tracked, folders, ignored, spared)

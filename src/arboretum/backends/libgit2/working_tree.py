@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 import pygit2
-from pygit2.enums import CheckoutStrategy, DiffOption
+from pygit2.enums import DiffOption
 from pygit2.enums import ResetMode as NativeReset
 
 from arboretum.backends.identity import Role, identity, tidy_message
@@ -16,12 +16,14 @@ from arboretum.backends.libgit2.faults import operation
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.merging import merge_trees
 from arboretum.backends.libgit2.modes import mode_of, oid_of
+from arboretum.backends.libgit2.native import staged_as
 from arboretum.backends.libgit2.objects import diff_entries, pygit2_tree
 from arboretum.backends.libgit2.refs import follow, head_of, move_ref, sign_reflogs
 from arboretum.backends.libgit2.staging import (
     below_link,
     blob_of_file,
     edit_index,
+    forgotten_on_failure,
     fresh_index,
     refuse_conflicts,
     stage_paths,
@@ -29,15 +31,14 @@ from arboretum.backends.libgit2.staging import (
 )
 from arboretum.backends.libgit2.survey import survey
 from arboretum.backends.libgit2.switching import (
-    OVERWRITE,
     clean_files,
-    links_in_the_way,
     overwritten,
     remove_file,
     require_files,
     unlink_all,
+    write_all,
     write_changes,
-    write_tree_files,
+    write_paths,
 )
 from arboretum.backends.libgit2.worktrees import Worktrees
 from arboretum.backends.trees.patches import apply_patch
@@ -163,7 +164,7 @@ class Files(Worktrees):
         if branch is not None and branch != head.branch:
             self._refuse_taken(branch, repository)
         if force:
-            write_tree_files(repository, commit.tree, CheckoutStrategy.FORCE)
+            write_all(repository, commit.tree)
         else:
             self._switch(repository, head, commit.tree)
         sign_reflogs(repository)
@@ -188,7 +189,6 @@ class Files(Worktrees):
         """
         index = fresh_index(repository)
         refuse_conflicts(index, "checkout")
-        _refuse_lost("checkout", links_in_the_way(repository, tree, index))
         is_first = head.oid is None or not os.path.exists(os.path.join(repository.path, "index"))
         old = pygit2_tree(repository, self._tree_id(repository, Head(None, None) if is_first else head))
         diff = old.diff_to_tree(tree, flags=DiffOption.INCLUDE_TYPECHANGE)
@@ -197,7 +197,7 @@ class Files(Worktrees):
         for delta in diff.deltas:
             path = delta.new_file.raw_path.decode("utf-8", "surrogateescape")
             before, after = (None if s.mode == 0 else (s.id, int(s.mode)) for s in (delta.old_file, delta.new_file))
-            now = (index[path].id, int(index[path].mode)) if path in index else None
+            now = staged_as(index, path)
             if now == before:
                 changes.append(entries[path])
             elif now != after:
@@ -229,7 +229,8 @@ class Files(Worktrees):
         if mode is ResetMode.HARD:
             unlink_all(repository, commit.tree)
         sign_reflogs(repository)
-        repository.reset(commit.id, _RESET[mode])
+        with forgotten_on_failure(repository):
+            repository.reset(commit.id, _RESET[mode])
         if before.oid is not None:
             repository.create_reference_direct("ORIG_HEAD", pygit2.Oid(hex=before.oid), True, "")
         repository.state_cleanup()
@@ -279,7 +280,7 @@ class Files(Worktrees):
         for path, file in files.items():
             scratch.add(pygit2.IndexEntry(path, repository.create_blob(file.data), int(file.mode)))  # type: ignore[arg-type]  # an int does
         tree = pygit2_tree(repository, str(scratch.write_tree(repository)))
-        write_tree_files(repository, tree, OVERWRITE, list(files))
+        write_paths(repository, tree, list(files))
 
     @operation
     def cherry_pick(self, worktree: str, commit: Oid) -> Oid:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import pygit2
-from pygit2.enums import CheckoutStrategy
 
 from arboretum.backends.admin_files import AdminFiles, AdminRecord
 from arboretum.backends.libgit2 import gate
@@ -22,7 +21,7 @@ from arboretum.backends.libgit2.modes import oid_of
 from arboretum.backends.libgit2.objects import Objects, pygit2_tree
 from arboretum.backends.libgit2.refs import follow
 from arboretum.backends.libgit2.survey import survey
-from arboretum.backends.libgit2.switching import write_tree_files
+from arboretum.backends.libgit2.switching import write_all
 from arboretum.errors import DirtyWorktreeError, ObjectMissingError
 from arboretum.values import Oid, RefName, WorktreeInfo, WorktreeSpec
 
@@ -96,7 +95,7 @@ class Worktrees(Objects):
         """Write the files, outside the lock; after a failure neither folder nor record is left."""
         try:
             repository = self.handles.at(record.path)
-            write_tree_files(repository, pygit2_tree(repository, oid), CheckoutStrategy.FORCE)
+            write_all(repository, pygit2_tree(repository, oid))
         except BaseException:
             self.admin().discard(record)
             raise
