@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +32,14 @@ def areas() -> list[str]:
     )
 
 
-def measure(area: str, scale: float, outcome: Outcome) -> None:
+def measure(area: str, scale: float, outcome: Outcome, told: Callable[[Row], object] = lambda _: None) -> None:
     """Add the figures of an area, each as soon as it is known; an error in one area is noted, and leaves the others be.
+
+    Args:
+        area: Its name.
+        scale: 1 is the full form.
+        outcome: What is added to.
+        told: Called for each figure when it is there.
 
     Raises:
         KeyboardInterrupt: The user has had enough; what is measured is in the outcome.
@@ -40,6 +48,7 @@ def measure(area: str, scale: float, outcome: Outcome) -> None:
     try:
         for row in importlib.import_module(f"tests.benchmarks.bench_{area}").run(scale):
             outcome.rows.append(row)
+            told(row)
     except KeyboardInterrupt:
         error = "interrupted"
         raise
@@ -69,11 +78,12 @@ def main(chosen: tuple[str, ...], scale: float, out: Path, join: bool, draw: boo
         write_plots(older.rows, out)
         return
     outcome, interrupted = Outcome(), False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is measured is kept then, too
     try:
         _provide(outcome)
         for area in chosen or areas():
             click.echo(f"… {area}", err=True)
-            measure(area, scale, outcome)
+            measure(area, scale, outcome, lambda _: outcome.joined(older).write(figures))
             outcome.joined(older).write(figures)
             click.echo(f"  {outcome.areas[area]['seconds']} s", err=True)
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import warnings
@@ -11,7 +10,7 @@ from arboretum.engine.each import run_each
 from arboretum.engine.model import CommandSpec, Plan
 from arboretum.repository import Repository
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
-from tests.benchmarks.measure import Row
+from tests.benchmarks.measure import Row, cache_folder
 
 #: Seconds of a trial: short for a real one, and on two cores eight workers share what it costs besides.
 NAP = 1.0
@@ -27,8 +26,7 @@ def run(scale: float) -> list[Row]:
     warnings.simplefilter("ignore")
     each_worker = max(4, round(8 * scale))
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["ARBORETUM_CACHE_DIR"] = f"{folder}/cache"
+    with tempfile.TemporaryDirectory() as folder, cache_folder(f"{folder}/cache"):
         builder = RepositoryBuilder.init(f"{folder}/repo")
         builder.commits([CommitSpec({"n": f"{n}\n"}, f"commit {n}\n") for n in range(each_worker * 8)])
         plan = Plan(command=CommandSpec(("sleep", str(NAP))))
@@ -56,8 +54,3 @@ def run(scale: float) -> list[Row]:
                         ratio=round(ideal / took, 3), target=target, at_least=True, extra=sent)
                 )  # fmt: skip
     return rows
-
-
-if __name__ == "__main__":
-    for row in run(1.0):
-        print(row)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from arboretum import Repository
@@ -17,7 +15,7 @@ from arboretum.engine.model import CommandSpec, Plan
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
 from tests.benchmarks.each_ways import GitTest, JjRun, gnu_parallel, over_ready_worktrees
-from tests.benchmarks.measure import Row, Timed, compare, interleave
+from tests.benchmarks.measure import Row, Timed, cache_folder, compare, interleave
 
 SLEEP = 0.5
 COMMITS = 24
@@ -26,23 +24,10 @@ JOBS = 8
 
 def run(scale: float) -> Iterator[Row]:
     """24 commits with 8 jobs, warm and cached; a history of 1,000 commits bisected with 2 and 4 jobs."""
-    with _folder() as folder:
+    with tempfile.TemporaryDirectory() as name, cache_folder(f"{name}/cache"):
+        folder = Path(name)
         yield from _each(folder, rounds=max(1, round(7 * scale)))
         yield from _bisect(folder, culprits=max(1, round(9 * scale)))
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    before = os.environ.get("ARBORETUM_CACHE_DIR")
-    with tempfile.TemporaryDirectory() as name:
-        os.environ["ARBORETUM_CACHE_DIR"] = f"{name}/cache"
-        try:
-            yield Path(name)
-        finally:
-            if before is None:
-                del os.environ["ARBORETUM_CACHE_DIR"]
-            else:
-                os.environ["ARBORETUM_CACHE_DIR"] = before
 
 
 # --- each ---

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from functools import partial
 
 from arboretum.engine.model import CommandSpec
 from arboretum.orchestration.orchestrator import Orchestrator
@@ -21,6 +22,7 @@ from arboretum.orchestration.scopes import Scope
 from arboretum.orchestration.tasks import Task, TaskPlan
 from arboretum.repository import Repository
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
+from tests.benchmarks.curves import LINEAR, Curves, sizes_of
 from tests.benchmarks.measure import Row, interleave
 
 SLOTS, SECONDS, TASKS, LIMIT = 4, 0.01, 500, 0.04
@@ -89,7 +91,25 @@ def run(scale: float) -> list[Row]:
             note="the script has no scopes, no verify, no journal",
         )
     )
-    return rows
+    curves = Curves("orchestration", "tasks")
+    for size in sizes_of(scale, (5, 50, 500)):
+        curves.add(
+            size,
+            {
+                "overhead of tasks that change a file": partial(_overhead_of, size),
+                "the script's": partial(_scripted_overhead, size),
+            },
+            large=True,
+        )
+    return [*rows, *curves.rows({"overhead of tasks that change a file": ("the script's", LINEAR)})]
+
+
+def _overhead_of(count: int) -> float:
+    return count * orchestrated(count, writes=True)
+
+
+def _scripted_overhead(count: int) -> float:
+    return count * scripted(count)
 
 
 def _overhead(wall: float, count: int) -> float:

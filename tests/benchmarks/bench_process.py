@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from arboretum.process import CommandRequest, SubprocessRunner
+from tests.benchmarks.curves import LINEAR, Curves, sizes_of
 from tests.benchmarks.measure import Row, compare, interleave
 
 TRUE = "/bin/true"
@@ -24,7 +27,8 @@ def run(scale: float) -> list[Row]:
     return [
         *sequential(scale),
         *at_once(scale),
-        growth(scale),
+        batches(scale),
+        *grown(scale),
         *gigabyte(scale),
         *stubborn(scale),
         *killed(scale),
@@ -133,7 +137,7 @@ def _named(row: Row, baseline: str) -> Row:
     return attrs.evolve(row, baseline=baseline)
 
 
-def growth(scale: float) -> Row:
+def batches(scale: float) -> Row:
     """Two hundred commands at once, again and again: the cost of the last batches over that of the first."""
     runner, request = SubprocessRunner(), CommandRequest(argv=[TRUE])
 
@@ -159,6 +163,38 @@ def growth(scale: float) -> Row:
         ratio=last / first,
         note=f"{len(seconds)} batches; descriptors {before} before, {after} after",
     )
+
+
+def grown(scale: float) -> Iterator[Row]:
+    """Curves: up to 1,000 commands, 32 at once; a child that prints up to 1 GiB."""
+    runner, request = SubprocessRunner(), CommandRequest(argv=[TRUE])
+
+    def ours(count: int) -> None:
+        with ThreadPoolExecutor(WIDTH) as pool:
+            assert all(result.success for result in pool.map(lambda _: runner.run(request), range(count)))
+
+    def spawned(count: int) -> None:
+        with ThreadPoolExecutor(WIDTH) as pool:
+            list(pool.map(lambda _: _spawn(1), range(count)))
+
+    curves = Curves("process", "commands")
+    for count in sizes_of(scale, (1, 10, 100, 1000)):
+        curves.add(count, {"true, 32 at once": partial(ours, count), "os.posix_spawn": partial(spawned, count)})
+    yield from curves.rows({"true, 32 at once": ("os.posix_spawn", LINEAR)})
+
+    def printed(size: int) -> None:
+        result = runner.run(CommandRequest(argv=["head", "-c", str(size), "/dev/zero"]))
+        assert len(result.stdout) + result.truncated_bytes >= size
+
+    def whole(size: int) -> None:
+        done = subprocess.run(["head", "-c", str(size), "/dev/zero"], capture_output=True, check=True)
+        assert len(done.stdout) == size
+
+    curves = Curves("process", "MiB")
+    for count in sizes_of(scale, (1, 10, 100, 1000)):
+        size = count * 2**20
+        curves.add(count, {"a child that prints": partial(printed, size), "subprocess.run": partial(whole, size)})
+    yield from curves.rows({"a child that prints": ("subprocess.run", LINEAR)})
 
 
 # A gigabyte
@@ -283,11 +319,3 @@ def killed(scale: float) -> list[Row]:
     case = "a runner of 16 stubborn trees, killed with -9: processes left"
     note = f"a count, over {rounds} rounds; all gone after {max(waits):.2f} s at the latest"
     return [Row(area="process", case=case, ratio=float(left), target=0, note=note)]
-
-
-if __name__ == "__main__":
-    from rich.console import Console
-
-    from tests.benchmarks.__main__ import table
-
-    Console(width=180).print(table(run(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)))

@@ -7,10 +7,12 @@ ratios round by round, and absolute times are shown only to give a feeling for t
 from __future__ import annotations
 
 import math
+import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from attrs import field, frozen
 
@@ -174,3 +176,17 @@ def slope(points: Mapping[int, float], *, span: float = 10.0) -> float:
         return 0.0
     xs, ys = [math.log(size) for size in kept], [math.log(points[size]) for size in kept]
     return statistics.linear_regression(xs, ys).slope
+
+
+@contextmanager
+def cache_folder(path: str) -> Iterator[None]:
+    """Let the pools of this process be below `path` for a while, so that nothing of the user's is touched."""
+    before = os.environ.get("ARBORETUM_CACHE_DIR")
+    os.environ["ARBORETUM_CACHE_DIR"] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ARBORETUM_CACHE_DIR"]
+        else:
+            os.environ["ARBORETUM_CACHE_DIR"] = before

@@ -30,7 +30,8 @@ HEADINGS: Final = {
     "trials": "Trials",
     "orchestration": "Orchestration",
     "distributed": "Past one machine",
-    "growth": "Whole jobs",
+    "slots": "Slots",
+    "runs": "Runs",
 }
 #: What a case may be done with, named in brackets at its end, and the mark that stands for it.
 VARIANTS: Final = {"cli": "circle", "gitpython": "square", "pygit2": "diamond"}
