@@ -206,7 +206,8 @@ class Repository:
         ref = self.backend.read_ref(RefName("HEAD"))
         if ref is not None:
             return Head(branch=ref.target, oid=ref.oid)
-        main = self.backend.list_worktrees()[0]
+        main = self.backend.find_worktree(None)
+        assert main is not None  # a repository always has this one
         return Head(branch=main.branch, oid=main.head)
 
     @property

@@ -274,10 +274,7 @@ class Worktrees:
         return self._repository.backend.list_worktrees()
 
     def _find(self, path: StrPath) -> WorktreeInfo | None:
-        wanted = _absolute(path)
-        infos = self.infos()
-        by_path = {info.path: info for info in infos}
-        return by_path.get(wanted) or by_path.get(os.path.realpath(wanted))
+        return self._repository.backend.find_worktree(_absolute(path))
 
     def info(self, path: StrPath) -> WorktreeInfo:
         """What git records of the worktree at `path`.
@@ -303,7 +300,8 @@ class Worktrees:
         Raises:
             WorktreeNotFoundError: The repository is bare.
         """
-        info = self.infos()[0]
+        info = self._repository.backend.find_worktree(None)
+        assert info is not None  # a repository always has this one
         if info.bare:
             raise WorktreeNotFoundError(f"{info.path} is a bare repository: it has no main worktree")
         return Worktree(self._repository, info.path)

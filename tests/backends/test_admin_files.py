@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from arboretum.backends.admin_files import AdminFiles
 from arboretum.backends.admin_records import parse_head, sanitised_name, without_own_keys
@@ -340,3 +343,91 @@ def read_config(folder: Path, text: str) -> list[bytes]:
         ["git", "config", "-z", "--file", str(folder / "config"), "--list"], capture_output=True, check=True
     )
     return done.stdout.split(b"\0")
+
+
+class LookUp(RuleBasedStateMachine):
+    """Worktrees made, moved, lost and confused by git and by hand; one looked up is what the whole list says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.root = os.path.realpath(self.folder.name)
+        self.real = RepositoryBuilder.init(f"{self.root}/r0")
+        self.real.commit({"a": "1"})
+        self.admin = AdminFiles(self.real.git_dir, self.real.path, RefFiles(self.real.git_dir).find)
+        self.places = [f"{self.root}/{name}" for name in ("w1", "w2", "w3", "d/w1", "d/w2", "r0", "r0/a", "nothing")]
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    def quietly(self, *arguments: str) -> None:
+        """What git refuses is left undone."""
+        environment = dict(self.real.environment)
+        subprocess.run(["git", *arguments], cwd=self.real.path, env=environment, capture_output=True, check=False)
+
+    @rule(at=st.integers(0, 4), detach=st.booleans(), relative=st.booleans())
+    def add(self, at: int, detach: bool, relative: bool) -> None:
+        place = self.places[at]
+        self.quietly("worktree", "add", "--force", "--force", *(["--detach"] if detach else []), place)
+        link = Path(place, ".git")
+        if relative and link.is_file():
+            link.write_text(f"gitdir: {os.path.relpath(link.read_text()[8:].strip(), place)}\n")
+
+    @rule(at=st.integers(0, 4), to=st.integers(0, 4), by_git=st.booleans())
+    def move(self, at: int, to: int, by_git: bool) -> None:
+        old, new = self.places[at], self.places[to]
+        if by_git:
+            self.quietly("worktree", "move", old, new)
+        elif os.path.isdir(old) and not os.path.islink(old) and not os.path.lexists(new):
+            os.renames(old, new)
+
+    @rule(at=st.integers(0, 4), how=st.sampled_from(["lose", "break", "lock", "unlink"]))
+    def damage(self, at: int, how: str) -> None:
+        place = self.places[at]
+        if how == "lose":
+            shutil.rmtree(place, ignore_errors=True)
+        elif how == "lock":
+            self.quietly("worktree", "lock", place)
+        elif not os.path.isfile(f"{place}/.git"):
+            return  # nothing there, or a way to the main worktree
+        elif how == "break":
+            Path(place, ".git").write_text("gitdir: /nowhere\n")
+        else:
+            os.unlink(f"{place}/.git")
+
+    @rule(at=st.integers(0, 4), to=st.integers(0, 7))
+    def link(self, at: int, to: int) -> None:
+        if not os.path.lexists(self.places[at]) and os.path.isdir(os.path.dirname(self.places[at])):
+            os.symlink(self.places[to], self.places[at])
+
+    @invariant()
+    def one_is_what_the_list_says(self) -> None:
+        infos = self.admin.infos()
+        known = [record.get("worktree") for record in listed(self.real)]
+        for place in self.places:
+            found = self.admin.info_at(place)
+            named = [info for info in infos if info.path in {place, os.path.realpath(place)}]
+            if found is None:
+                assert not named
+                assert place not in known
+                continue
+            assert found in named
+            if not os.path.islink(place):  # several records with ways to one folder: the folder's own counts
+                assert found.path == place or place not in {info.path for info in infos}
+            if len(named) == 1:
+                assert found == named[0]
+            assert found.path in known
+
+
+TestLookUp = LookUp.TestCase
+TestLookUp.settings = settings(
+    deadline=None, max_examples=int(15 * float(os.environ.get("ARBORETUM_TEST_SCALE", "1"))), stateful_step_count=12,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/nul\0", "/" + "x" * 300, "/loop"])
+def test_paths_that_cannot_be_are_no_worktrees(admin: AdminFiles, tmp_path: Path, path: str) -> None:
+    """What no file system takes is looked up and not found."""
+    (tmp_path / "loop").symlink_to("loop")
+    assert admin.info_at(f"{tmp_path}{path}") is None

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from arboretum.backends.atomic_files import exists, read_bytes, read_text
-from arboretum.errors import WorktreeNotFoundError
+from arboretum.errors import GitPermissionError, WorktreeNotFoundError
 from arboretum.values import Oid, RefName, WorktreeInfo
 
 #: Where a branch that is being rebased or bisected is named, below the git directory of its worktree.
@@ -138,6 +138,41 @@ class AdminRecords:
         oid = self.read_ref(head) if isinstance(head, RefName) else head
         return branch, None if oid is not None and oid.is_null else oid
 
+    def info_at(self, path: str) -> WorktreeInfo | None:
+        """The one of `infos` whose path is `path`, or else where `path` leads; None when there is none.
+
+        The folder's own link names its record, so the others are read only where it does not: the worktree was moved
+        by hand, or is missing. Of several records with one path it is the one that the folder belongs to.
+        """
+        if "\0" in path:
+            return None
+        real = os.path.realpath(path)
+        for place in dict.fromkeys((path, real)):
+            info = self._info_by_link(place)
+            if info is not None:
+                return info
+        infos = self.infos()
+        return next((info for place in (path, real) for info in infos if info.path == place), None)
+
+    def _info_by_link(self, place: str) -> WorktreeInfo | None:
+        """What there is to know of the worktree at `place`, where its own link and its record name each other."""
+        if place == (self.main_path or self.common_dir):
+            return self.main_info()
+        name = self._name_by_link(place)
+        info = self._linked_info(name) if name is not None else None
+        return info if info is not None and info.path == place else None
+
+    def _name_by_link(self, path: str) -> str | None:
+        """The admin folder that a folder's own link leads to, whatever that says; None when it leads to none."""
+        try:
+            target = read_link(os.path.join(path, ".git"))
+        except (OSError, GitPermissionError):  # a closed folder, a loop of links: the records may still know it
+            return None
+        if target is None:
+            return None
+        base, name = os.path.split(target)
+        return name if base == self.base or os.path.realpath(base) == os.path.realpath(self.base) else None
+
     def find(self, path: str) -> AdminRecord:
         """The record of the worktree at `path`; in one step when the folder's own link is right.
 
@@ -145,9 +180,9 @@ class AdminRecords:
             WorktreeNotFoundError: There is none.
         """
         wanted = {os.path.normpath(path), os.path.realpath(path)}
-        target = read_link(os.path.join(path, ".git"))
-        if target is not None and os.path.realpath(os.path.dirname(target)) == os.path.realpath(self.base):
-            record = self.record(os.path.basename(target))
+        name = self._name_by_link(path)
+        if name is not None:
+            record = self.record(name)
             if record is not None and (record.path in wanted or os.path.realpath(record.path or "/") in wanted):
                 return record
         known = list(self.records())

@@ -153,6 +153,13 @@ class WorktreeAdmin(Protocol):
     def list_worktrees(self) -> tuple[WorktreeInfo, ...]:
         """The main worktree (or bare repository) first, then the linked ones sorted by path."""
 
+    def find_worktree(self, path: str | None) -> WorktreeInfo | None:
+        """The one of `list_worktrees` at `path` (absolute; another way that links lead there does), None if none is.
+
+        - None as the path is the main worktree (or bare repository).
+        - It costs the same however many worktrees there are, where the folder's own link names its record.
+        """
+
     def worktree_names(self) -> tuple[str, ...]:
         """The names of the linked worktrees' records, sorted: much cheaper than all that `list_worktrees` tells."""
 

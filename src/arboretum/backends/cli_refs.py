@@ -96,6 +96,10 @@ class CliRefs(CliObjects):
         """See `WorktreeAdmin`."""
         return self.admin.infos()
 
+    def find_worktree(self, path: str | None) -> WorktreeInfo | None:
+        """See `WorktreeAdmin`."""
+        return self.admin.main_info() if path is None else self.admin.info_at(path)
+
     def worktree_names(self) -> tuple[str, ...]:
         """See `WorktreeAdmin`."""
         return tuple(sorted(self.admin.names()))

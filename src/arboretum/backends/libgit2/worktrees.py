@@ -56,6 +56,10 @@ class Worktrees(Objects):
         return self.admin().infos()
 
     @operation
+    def find_worktree(self, path: str | None) -> WorktreeInfo | None:
+        return self.admin().main_info() if path is None else self.admin().info_at(path)
+
+    @operation
     def worktree_names(self) -> tuple[str, ...]:
         return tuple(sorted(self.admin().names()))
 

@@ -32,6 +32,17 @@ class MemoryWorktrees(MemoryWorkingTree):
         return tuple(self.state.info(record) for record in self.state.records())
 
     @exclusive
+    def find_worktree(self, path: str | None) -> WorktreeInfo | None:
+        """See `WorktreeAdmin`."""
+        if path is None:
+            return self.state.info(self.state.main)
+        for place in (path, self.state.disk.real_path(path)):
+            for record in self.state.records():
+                if record.path == place:
+                    return self.state.info(record)
+        return None
+
+    @exclusive
     def worktree_names(self) -> tuple[str, ...]:
         """See `WorktreeAdmin`."""
         return tuple(sorted(self.state.linked))

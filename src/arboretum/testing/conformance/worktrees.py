@@ -331,4 +331,20 @@ def check_names_are_those_of_the_records(maker: BackendMaker) -> None:
     assert list(bench.backend.worktree_names()) == listed
 
 
+@check("find_worktree", "list_worktrees")
+def check_a_worktree_is_found_as_it_is_listed(maker: BackendMaker) -> None:
+    """Each worktree is found by its path as the list has it: lost, locked and moved ones too; nothing else is."""
+    bench = maker.repository()
+    places = [bench.worktree(f"{n}/same") for n in range(3)]
+    bench.backend.lock_worktree(places[1], reason="why")
+    bench.disk.remove(places[0])
+    moved = bench.backend.move_worktree(places[2], f"{bench.path}-moved").path
+    listed = bench.backend.list_worktrees()
+    assert [bench.backend.find_worktree(info.path) for info in listed] == list(listed)
+    assert bench.backend.find_worktree(None) == listed[0]
+    assert moved in {info.path for info in listed}
+    for nowhere in (places[2], f"{bench.path}/a.txt", f"{bench.path}/nothing", "/"):
+        assert bench.backend.find_worktree(nowhere) is None
+
+
 CHECKS = collected(globals())
