@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,13 @@ def test_a_slot_that_stands_right_and_is_unchanged_is_not_written(ground):
     """A second trial at the same commit costs a proof and no write; one that found a change is brought back."""
     steps = []
     pool = ground.pool(size=1, step=steps.append)
-    for change, written in (("", True), ("", False), ("new file", False), ("a.txt", False), ("", True), ("", False)):
+    done = [("", True), ("", False), ("new file", False), ("a.txt", False), ("", True), ("", None), ("", False)]
+    for change, written in done:  # None: git looks once more into what is as new as the index
         steps.clear()
+        time.sleep(0.03)
         lease = pool.try_acquire(Want(commit=ground.one))
-        assert ("reset.files" in steps) == written
-        assert "reset.prove" in steps
+        assert written is None or ("reset.files" in steps) == written
+        assert "reset.prove" in steps or "reset.prove-files" in steps
         assert (Path(lease.path) / "a.txt").read_text() == "one\n"
         if change:
             (Path(lease.path) / change).write_text("changed")

@@ -51,6 +51,7 @@ class Capability(enum.StrEnum):
     RELATIVE_WORKTREES = "relative-worktrees"
     FETCH = "fetch"
     INDEX_EXTENSIONS = "index-extensions"  # split index, sparse index
+    EXACT_RESET = "exact-reset"  # writes anew what was changed in any way, rights included
 
 
 class AnyValue(enum.Enum):
@@ -230,8 +231,13 @@ class WorkingTree(Protocol):
         - BranchCheckedOutError when another worktree is on the branch.
         """
 
-    def reset(self, worktree: str, target: Oid, mode: ResetMode) -> None:
-        """Move HEAD (and its branch) to `target`; MIXED also the index, HARD also the tracked files."""
+    def reset(self, worktree: str, target: Oid, mode: ResetMode, *, exact: bool = False) -> None:
+        """Move HEAD (and its branch) to `target`; MIXED also the index, HARD also the tracked files.
+
+        - `exact` writes anew each tracked file of which a time is not the one in the index (in whole seconds), so that
+          its rights are those of a new file, whatever is configured; and no hook runs.
+        - Raises UnsupportedOperationError where that is asked for without `Capability.EXACT_RESET`.
+        """
 
     def clean(self, worktree: str, *, ignored: bool = False) -> tuple[str, ...]:
         """Remove untracked files and folders, nested repositories too (`ignored`: ignored ones also). Returns them."""

@@ -41,6 +41,13 @@ from arboretum.values import (
 
 # How git clean begins a line; its messages are asked for in English, and it quotes names as patches do.
 _REMOVING: Final = b"Removing "
+#: A file whose time of change is not the one in the index is written anew: that is what undoes changes of rights.
+_EXACT: Final = (
+    "-c", "core.trustCtime=true",
+    "-c", "core.checkStat=default",
+    "-c", "core.ignoreStat=false",
+    "-c", "core.hooksPath=/dev/null",
+)  # fmt: skip
 
 
 class CliTrees(CliRefs):
@@ -142,11 +149,11 @@ class CliTrees(CliRefs):
                 )
             self.command.output("checkout", *options, "--no-guess", target.short, "--", operation="checkout", at=at)
 
-    def reset(self, worktree: str, target: Oid, mode: ResetMode) -> None:
+    def reset(self, worktree: str, target: Oid, mode: ResetMode, *, exact: bool = False) -> None:
         """See `WorkingTree`."""
         self.command.output(
             "reset", "--quiet", f"--{mode}", "--no-recurse-submodules", target, "--",
-            operation="reset", at=self.place(worktree),
+            operation="reset", at=self.place(worktree), settings=_EXACT if exact else (),
         )  # fmt: skip
 
     def clean(self, worktree: str, *, ignored: bool = False) -> tuple[str, ...]:

@@ -150,6 +150,7 @@ class GitCommand:
         stdin: bytes | None = None,
         env: Mapping[str, str] | None = None,
         accept: Sequence[int] = (0,),
+        settings: Sequence[str] = (),
     ) -> GitOutput:
         """Run a git command and wait for it.
 
@@ -160,13 +161,14 @@ class GitCommand:
             stdin: What to feed it.
             env: Variables to set.
             accept: Exit codes that are no failure.
+            settings: Further options before the command.
 
         Raises:
             GitOperationError: Of the class that `faults` tells from git's words.
             GitMissingError: There is no git.
         """
         git_dir, worktree = at if at is not None else (self.git_dir, self.worktree)
-        argv = self.argv(arguments, git_dir=git_dir, worktree=worktree)
+        argv = self.argv((*settings, *arguments), git_dir=git_dir, worktree=worktree)
         for attempt in range(TRIES):
             done = self.process(argv, cwd=worktree or git_dir, env=git_environment(env), stdin=stdin)
             if done.code in accept or attempt == TRIES - 1 or not is_transient(done.said):

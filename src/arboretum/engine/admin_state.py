@@ -53,11 +53,13 @@ class IndexState:
         files: How many entries it has.
         checksum: Its last bytes, which change with any entry; empty for a missing or unreadable one, and for one that
             git was told to write without (``index.skipHash``).
+        written: When it was written, in nanoseconds since the epoch.
         hides: Whether an entry tells git to look away from its file (assume-unchanged, skip-worktree), or may do so.
     """
 
     files: int = 0
     checksum: str = ""
+    written: int = 0
     hides: bool = True
 
 
@@ -72,13 +74,13 @@ def read_index(admin: str, *, trusted: str | None = "", sha256: bool = False) ->
     digest = 32 if sha256 else 20
     try:
         with open(os.path.join(admin, "index"), "rb") as file:
-            data = file.read()
+            data, written = file.read(), os.fstat(file.fileno()).st_mtime_ns
         magic, _version, files = _INDEX_HEADER.unpack_from(data)
         if magic != b"DIRC" or len(data) < _INDEX_HEADER.size + digest:
             return IndexState()
         checksum = _checksum(data[-digest:])
         known = trusted is None or (bool(checksum) and checksum == trusted)
-        return IndexState(files, checksum, not known and _hides(data, sha256=sha256))
+        return IndexState(files, checksum, written, not known and _hides(data, sha256=sha256))
     except (OSError, struct.error, IndexError, ValueError):
         return IndexState()
 
@@ -92,14 +94,6 @@ def index_checksum(admin: str, *, sha256: bool = False) -> str | None:
             return _checksum(file.read()) or None
     except OSError:
         return None
-
-
-def index_written(admin: str) -> int:
-    """When the index was written, in nanoseconds since the epoch; far in the future where there is none."""
-    try:
-        return os.stat(os.path.join(admin, "index")).st_mtime_ns
-    except OSError:
-        return 1 << 63
 
 
 def _checksum(tail: bytes) -> str:

@@ -1,23 +1,25 @@
 """Bring a slot to a commit, whatever the last trial did in it, and prove it.
 
 The order: stale locks and half-done operations go; HEAD is detached; tracked files are restored; untracked ones go
-(after that, so that the commit's own ignore rules count); submodules follow; `status` proves that nothing differs, and
-a look at all folders that nothing is left which `status` does not see. What that does not mend is tried once more, with
-an index that trusts nothing and with closed folders opened. A slot that still does not prove clean is for the pool to
-make anew.
+(after that, so that the commit's own ignore rules count); submodules follow. The proof is the reset itself where it
+began from the index of the last proof (`proven_index`), with a look at all folders. Elsewhere `status` proves that
+nothing differs, and a look at everything that nothing is left which `status` does not see. What that does not mend is
+tried once more, with an index that trusts nothing and with closed folders opened. A slot that still does not prove
+clean is for the pool to make anew.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
+from functools import cached_property
 
 from attrs import define, evolve, frozen
 
-from arboretum.backends.base import GitBackend
+from arboretum.backends.base import Capability, GitBackend
 from arboretum.bootstrap import backend_factory
 from arboretum.engine import admin_state
+from arboretum.engine.proven_index import ProvenIndex, recorded_changes
 from arboretum.engine.slot_files import open_folders
 from arboretum.engine.slots import Slot
 from arboretum.engine.steps import Step, no_step
@@ -45,7 +47,7 @@ class SlotNotCleanError(PoolError):
     kind = "slot-not-clean"
 
 
-@define(eq=False)
+@define(eq=False, slots=False)
 class SlotReset:
     """Resets slots.
 
@@ -89,16 +91,14 @@ class SlotReset:
         admin_state.tidy(slot.admin, self._step)
         if careful:
             open_folders(slot.path)
-        between = (admin_state.index_written(slot.admin), time.time_ns())
-        entries = self._restore_files(slot, commit, careful=careful)
-        found = self._survey(slot, entries, between) if look else Survey()
+        entries, found = self._restore_files(slot, commit, careful=careful, look=look)
         if found.odd_files or found.odd_folders or found.changed:
             self._step("reset.files-again")
             open_folders(slot.path)
-            put_right(self._survey(slot, entries, between))
-            self.backend.reset(slot.path, commit, ResetMode.HARD)
+            put_right(self._survey(slot, entries))
+            self._reset(slot, commit)
             entries = self._status(slot.path)
-            found = self._survey(slot, entries, between)
+            found = self._survey(slot, entries)
         if found.empty or any(e.is_untracked or (e.is_ignored and remove_ignored) for e in entries):
             self._step("reset.clean")
             self.backend.clean(slot.path, ignored=remove_ignored)
@@ -116,36 +116,70 @@ class SlotReset:
             wipe=False,
             setup="" if remove_ignored or emptied else slot.setup,
             index=index.checksum,
+            written=index.written,
             files=index.files,
         )
         return Proof(slot=proven, ignored=_ignored(entries))
 
-    def _survey(self, slot: Slot, entries: tuple[StatusEntry, ...], between: tuple[int, int]) -> Survey:
-        """Look at what `status` does not see; what it has told already, and will be removed, is no news."""
-        found = survey(slot.path, _ignored(entries), between)
-        told = tuple(os.path.join(slot.path, entry.path) for entry in entries if entry.is_untracked)
-        folders, files = tuple(path for path in told if path.endswith("/")), {os.path.join(slot.path, ".git"), *told}
-        changed = [path for path in found.changed if path not in files and not path.startswith(folders)]
-        return evolve(found, changed=tuple(changed))
+    def _survey(self, slot: Slot, entries: tuple[StatusEntry, ...]) -> Survey:
+        """Look at what `status` does not see."""
+        recorded = recorded_changes(slot.admin, slot.path, sha256=self.backend.sha256)
+        return survey(slot.path, _ignored(entries), recorded)
 
-    def _restore_files(self, slot: Slot, commit: Oid, *, careful: bool) -> tuple[StatusEntry, ...]:
+    def _restore_files(
+        self, slot: Slot, commit: Oid, *, careful: bool, look: bool
+    ) -> tuple[tuple[StatusEntry, ...], Survey]:
         """Bring the tracked files to `commit`.
 
         A slot that stands there with the index of its last proof and without a changed file is left as it is: repeats,
-        and trials that differ only in their environment, cost one git and no write.
+        and trials that differ only in their environment, write nothing.
 
         Returns:
-            What the status says afterwards.
+            What the status says afterwards, and what a look finds at which `status` does not see.
         """
+        if not careful and look and (index := self._restore_by_index(slot, commit)) is not None:
+            if index.are_folders_exact(slot.path):
+                return (), Survey()
+            entries = self._status(slot.path)  # there is more than the tracked files: ignored or not?
+            return entries, survey(slot.path, _ignored(entries))
         if not careful and self._stands_at(slot, commit):
             entries = self._status(slot.path)
             if all(entry.is_untracked or entry.is_ignored for entry in entries):
-                return entries
+                return entries, self._survey(slot, entries) if look else Survey()
         self._detach(slot, commit)
         self._distrust_index(slot, careful=careful)
+        self._reset(slot, commit)
+        entries = self._status(slot.path)
+        return entries, self._survey(slot, entries) if look else Survey()
+
+    def _restore_by_index(self, slot: Slot, commit: Oid) -> ProvenIndex | None:
+        """Bring the tracked files to `commit` so that they need no second look; None where that cannot be promised.
+
+        See `arboretum.engine.proven_index`: the index has to be that of the last proof, byte for byte.
+        """
+        if not slot.written or not self._resets_exactly or admin_state.read_sparse(slot.admin) != slot.sparse:
+            return None
+        index = ProvenIndex.read(slot.admin, sha256=self.backend.sha256)
+        if index is None or (index.checksum, index.written) != (slot.index, slot.written):
+            return None
+        if admin_state.uses_reftable(slot.admin):
+            return None
+        self._step("reset.prove-files")
+        if slot.commit == commit == admin_state.head_of(slot.admin) and index.are_files_unchanged(slot.path):
+            return index
+        if not index.are_young_files_unchanged(slot.path):
+            return None
+        self._detach(slot, commit)
+        self._reset(slot, commit)
+        return ProvenIndex.read(slot.admin, sha256=self.backend.sha256)
+
+    def _reset(self, slot: Slot, commit: Oid) -> None:
         self._step("reset.files")
-        self.backend.reset(slot.path, commit, ResetMode.HARD)
-        return self._status(slot.path)
+        self.backend.reset(slot.path, commit, ResetMode.HARD, exact=self._resets_exactly)
+
+    @cached_property
+    def _resets_exactly(self) -> bool:
+        return Capability.EXACT_RESET in self.backend.capabilities()
 
     def _stands_at(self, slot: Slot, commit: Oid) -> bool:
         return (

@@ -101,7 +101,16 @@ class SlotMaking:
             self._files.discard(slot.path)
             self._files.discard(self._files.aside(slot.path))
             slot = evolve(
-                slot, admin="", token=new_lease_id(), commit=None, setup="", wipe=False, index="", sparse={}, bytes=0
+                slot,
+                admin="",
+                token=new_lease_id(),
+                commit=None,
+                setup="",
+                wipe=False,
+                index="",
+                written=0,
+                sparse={},
+                bytes=0,
             )
             self._keep(slot, keep)
             self._step("slot.add")
@@ -133,7 +142,8 @@ class SlotMaking:
         self._step("slot.settle")
         with contextlib.suppress(OSError):
             settle(slot.path, slot.admin, sha256=sha256)
-        return evolve(slot, index=admin_state.index_checksum(slot.admin, sha256=sha256) or "")
+        index = admin_state.read_index(slot.admin, trusted=None, sha256=sha256)
+        return evolve(slot, index=index.checksum, written=index.written)
 
     # --- files from a sibling ---------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class Slot:
         wipe: Whether ignored files have to go before it is used again.
         sparse: The worktree's own configuration when it was made, by file name; what a reset goes back to.
         index: The checksum of the index at the last proof.
+        written: When that index was written, in nanoseconds since the epoch; 0 where that is not known.
         files: How many files its index has.
         bytes: What it takes on the disk, when last measured.
         trials: How many leases it has seen.
@@ -90,6 +91,7 @@ class Slot:
     wipe: bool = False
     sparse: Mapping[str, str] = field(factory=dict)
     index: str = ""
+    written: int = 0
     files: int = 0
     bytes: int = 0
     trials: int = 0

@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from attrs import frozen
 
 #: Bits that no file or folder of a checkout has: set-user-id, set-group-id, sticky.
 _SPECIAL = stat.S_ISUID | stat.S_ISVTX
 _OPEN_FILE = stat.S_IRUSR | stat.S_IWUSR
-#: What is looked at in a mode, and what it is for a plain file with nothing odd about it.
-_LOOKED_AT = 0o170000 | _SPECIAL | _OPEN_FILE
-_PLAIN = stat.S_IFREG | _OPEN_FILE
-_NEVER = (0, 0)
 
 
 @frozen
@@ -24,11 +20,11 @@ class Survey:
 
     Args:
         empty: Whether there is a folder without any entry.
-        odd_files: Files that we cannot read and write, or that have special rights.
+        odd_files: Files that we cannot read and write, or that have special rights; pipes, sockets and devices, which
+            git does not see at all.
         odd_folders: Folders that we cannot read, enter and change, or that have special rights.
-        changed: Files that were changed, in whatever way, after the index was written, and that the reset has not
-            written since. Git may compare whole seconds only, and would miss a change in the second of the file's own
-            time of change after which the old time of modification was set again.
+        changed: Tracked files whose time of change is not the one in the index. Git may compare whole seconds only,
+            and would miss a change in that second after which the old time of modification was set again.
     """
 
     empty: bool = False
@@ -37,48 +33,58 @@ class Survey:
     changed: tuple[str, ...] = ()
 
 
-def survey(  # noqa: C901  # one flat pass over all files, before each trial
-    root: str, ignored: Collection[str], between: tuple[int, int] = _NEVER
+def is_odd_file(mode: int) -> bool:
+    """Whether we cannot read and write a file of this mode, or it has special rights."""
+    return mode & _OPEN_FILE != _OPEN_FILE or bool(mode & _SPECIAL)
+
+
+def is_odd_folder(mode: int) -> bool:
+    """Whether we cannot read, enter and change a folder of this mode, or it has special rights."""
+    return mode & stat.S_IRWXU != stat.S_IRWXU or bool(mode & _SPECIAL)
+
+
+def survey(  # noqa: C901  # one flat pass over all files
+    root: str, ignored: Collection[str], recorded: Mapping[str, int] | None = None
 ) -> Survey:
     """Look at everything below `root` but ``.git`` and ignored paths.
 
     Args:
         root: The folder of a worktree.
         ignored: Paths below it that are not looked at; those of folders end with ``/``.
-        between: When the index was last proven and when the reset began, in nanoseconds since the epoch.
+        recorded: When each tracked file was last changed by the index, in nanoseconds since the epoch (see
+            `recorded_changes`); None where all tracked files are proven, and only folders are looked at.
     """
     skipped = {os.path.join(root, path) for path in ignored}
     empty, odd_files, odd_folders, changed = False, [], [], []
-    pending = [(root, between)]
+    pending = [root]
     while pending:
-        folder, (since, until) = pending.pop()
+        folder = pending.pop()
         try:
             entries = list(os.scandir(folder))
         except PermissionError:
             odd_folders.append(folder)
             continue
         empty = empty or not entries
-        if folder is not root and any(entry.name == ".git" for entry in entries):
-            since, until = _NEVER  # a submodule: its files have an index of their own
         for entry in entries:
-            found = entry.stat(follow_symlinks=False)
-            mode = found.st_mode
-            if mode & _LOOKED_AT == _PLAIN and not since < found.st_ctime_ns < until:
-                continue  # nearly all are; this is done for each file before each trial
+            is_folder = entry.is_dir(follow_symlinks=False)
+            is_special = not (is_folder or entry.is_file(follow_symlinks=False) or entry.is_symlink())
+            if recorded is None and not is_folder and not is_special:
+                continue
             path = entry.path
-            if path in skipped or stat.S_ISLNK(mode):
+            if path in skipped or (is_folder and f"{path}/" in skipped):
                 continue
-            if stat.S_ISDIR(mode):
-                if f"{path}/" in skipped:
-                    continue
-                if mode & stat.S_IRWXU != stat.S_IRWXU or mode & _SPECIAL:
+            found = entry.stat(follow_symlinks=False)
+            if is_folder:
+                if is_odd_folder(found.st_mode):
                     odd_folders.append(path)
-                pending.append((path, (since, until)))
-                continue
-            if since < found.st_ctime_ns < until:
-                changed.append(path)
-            if (mode & _OPEN_FILE != _OPEN_FILE or mode & _SPECIAL) and entry.name != ".git":
+                pending.append(path)
+            elif is_special:
                 odd_files.append(path)
+            elif recorded is not None:
+                if recorded.get(path, found.st_ctime_ns) != found.st_ctime_ns:
+                    changed.append(path)
+                if is_odd_file(found.st_mode) and entry.name != ".git" and not entry.is_symlink():
+                    odd_files.append(path)
     return Survey(empty, tuple(odd_files), tuple(odd_folders), tuple(changed))
 
 

@@ -217,7 +217,9 @@ class Files(Worktrees):
             )
 
     @operation
-    def reset(self, worktree: str, target: Oid, mode: ResetMode) -> None:
+    def reset(self, worktree: str, target: Oid, mode: ResetMode, *, exact: bool = False) -> None:
+        if exact:
+            raise gate.refusal("reset", "libgit2 leaves the rights of files whose content is right")
         repository = self.handles.at(worktree)
         require_files(repository, "reset")
         commit = self._commit(repository, target)

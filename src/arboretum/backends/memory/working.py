@@ -226,8 +226,10 @@ class MemoryWorkingTree(MemoryObjects):
         self.state.set_index(record, switch.index)
 
     @exclusive
-    def reset(self, worktree: str, target: Oid, mode: ResetMode) -> None:
+    def reset(self, worktree: str, target: Oid, mode: ResetMode, *, exact: bool = False) -> None:
         """See `WorkingTree`."""
+        if exact:
+            raise UnsupportedOperationError("files in memory have no times", operation="reset")
         record, store = self.state.live(worktree), self.state.store
         snapshot = store.snapshot(store.commit(target).oid)
         self.state.check_birth(record)

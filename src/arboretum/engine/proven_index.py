@@ -1,0 +1,151 @@
+"""The index of a slot's last proof, held against the slot's files and folders.
+
+A file has not been changed since its state was recorded if its time of change is the same: nobody can set that time,
+and a change of rights moves it, too. `git reset --hard` looks at the state of each file and writes anew what does not
+agree with the index, but most builds of git compare whole seconds. So only files that were recorded in the second in
+which the slot was handed out can have been changed unseen: these are compared here, to the nanosecond.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Final
+
+from attrs import define
+
+from arboretum.engine.survey import is_odd_file, is_odd_folder
+from arboretum.worktree_files.copying import TICK
+from arboretum.worktree_files.index_format import STAT_BYTES, Index, IndexFormatError, walk
+
+_WORDS: Final = struct.Struct(">10I")
+_TIME: Final = struct.Struct(">2I")
+_COUNT: Final = slice(8, 12)  # of entries, in the header of an index
+_WORD: Final = 0xFFFFFFFF
+_SECOND: Final = 1_000_000_000
+_FILE, _LINK = 0o10, 0o12
+
+
+@define(eq=False, slots=False)
+class ProvenIndex:
+    """An index in which every entry is a plain file or a link that has to be there.
+
+    Args:
+        entries: Stat data and path of each.
+        written: When it was written, in nanoseconds since the epoch.
+        checksum: Its last bytes, which are right.
+    """
+
+    entries: list[tuple[bytes, bytes]]
+    written: int
+    checksum: str
+
+    @classmethod
+    def read(cls, admin: str, *, sha256: bool) -> ProvenIndex | None:
+        """The index of the worktree with this folder; None where there is none, or one that tells git to look away.
+
+        That is: hidden, unmerged, intended or sparse entries, submodules, an index in parts, no right checksum.
+        """
+        try:
+            with open(os.path.join(admin, "index"), "rb") as file:
+                data, written = file.read(), os.fstat(file.fileno()).st_mtime_ns
+            index = Index.parse(data, sha256=sha256)
+        except (OSError, IndexFormatError):
+            return None
+        entries = [(data[at : at + STAT_BYTES], name) for at, name in zip(index.places, index.names, strict=True)]
+        if len(entries) != int.from_bytes(data[_COUNT], "big"):
+            return None
+        if any(words[26] >> 4 not in {_FILE, _LINK} for words, _name in entries):
+            return None
+        return cls(entries, written, data[-32 if sha256 else -20 :].hex())
+
+    def are_files_unchanged(self, root: str) -> bool:
+        """Whether all files below `root` are what was recorded, which no git need confirm."""
+        settled = _TIME.pack(*divmod(self.written - TICK, _SECOND))
+        base = os.fsencode(root)
+        # What was written together with the index may have been changed in the same tick of the kernel's clock.
+        return all(words[:8] < settled and _is_same(base, words, name) for words, name in self.entries)
+
+    def are_young_files_unchanged(self, root: str) -> bool:
+        """Whether those files are what was recorded in which a git that compares whole seconds may miss a change."""
+        base = os.fsencode(root)
+        newest = max((words[:4] for words, _name in self.entries), default=b"")
+        # Usually the two are one; a clock that was set back, or that of another file system, parts them.
+        young = min(newest, (self.written // _SECOND & _WORD).to_bytes(4, "big"))
+        return all(_is_same(base, words, name) for words, name in self.entries if words[:4] >= young)
+
+    def are_folders_exact(self, root: str) -> bool:
+        """Whether the folders below `root` are those of the entries, hold nothing else, and have their usual rights."""
+        base = os.fsencode(root)
+        for folder, names in self._folders.items():
+            path = os.path.join(base, folder)
+            try:
+                mode = os.lstat(path).st_mode
+                if not stat.S_ISDIR(mode) or is_odd_folder(mode) or names != set(os.listdir(path)):
+                    return False
+            except OSError:
+                return False
+        return True
+
+    @cached_property
+    def _folders(self) -> Mapping[bytes, set[bytes]]:
+        """What each folder has in it."""
+        found: dict[bytes, set[bytes]] = {b"": {b".git"}}
+        for folder, name in _split(name for _words, name in self.entries):
+            if (names := found.get(folder)) is None:
+                names = found[folder] = set()
+                for above, below in _split(_with_parents(folder)):
+                    found.setdefault(above, set()).add(below)
+            names.add(name)
+        return found
+
+
+def recorded_changes(admin: str, root: str, *, sha256: bool) -> dict[str, int]:
+    """When each tracked file was last changed, as the index has it, in nanoseconds since the epoch.
+
+    Args:
+        admin: The worktree's folder in the common git directory.
+        root: The worktree; the paths are below it.
+        sha256: Whether object ids have 64 digits.
+
+    Returns:
+        Nothing where the index cannot be read; files of which it knows whole seconds only are left out.
+    """
+    try:
+        with open(os.path.join(admin, "index"), "rb") as file:
+            data = file.read()
+        found = {name: _TIME.unpack_from(data, at) for at, _end, name, _flags, _more in walk(data, sha256=sha256)}
+    except (OSError, IndexFormatError):
+        return {}
+    return {os.path.join(root, os.fsdecode(n)): time[0] * _SECOND + time[1] for n, time in found.items() if time[1]}
+
+
+def _split(paths: Iterable[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return ((folder, name) for folder, _, name in (path.rpartition(b"/") for path in paths))
+
+
+def _with_parents(folder: bytes) -> Iterable[bytes]:
+    while folder:
+        yield folder
+        folder = folder.rpartition(b"/")[0]
+
+
+def _is_same(root: bytes, words: bytes, name: bytes) -> bool:
+    """Whether a file is what was recorded, to the nanosecond; not, where the file system knows whole seconds only."""
+    seconds, nanos, mseconds, mnanos, _dev, inode, mode, _uid, _gid, size = _WORDS.unpack(words)
+    try:
+        found = os.lstat(os.path.join(root, name))
+    except OSError:
+        return False
+    return (
+        nanos != 0
+        and found.st_ctime_ns == seconds * _SECOND + nanos
+        and found.st_mtime_ns == mseconds * _SECOND + mnanos
+        and found.st_ino & _WORD == inode
+        and found.st_size & _WORD == size
+        and found.st_mode >> 12 == mode >> 12
+        and not is_odd_file(found.st_mode)
+    )
