@@ -87,29 +87,34 @@ class _Place:
             pool.clean()
 
     def beside(self, kind: str, way: str, rounds: int, *, target: float | None = None) -> Row:
-        """One slot while another one is there and in use, beside one `git worktree add`."""
+        """One more slot beside others that are in use, beside one `git worktree add`."""
         ability = Ability(clones=way != "copy", snapshots=way == "snapshot")
-        with self._pool(2, ability) as pool:
+        with self._pool(rounds + 2, ability) as pool:
             head = pool.repository.resolve("HEAD")
-            first = pool.try_acquire(Want(commit=head))
-            assert first is not None
+            leases = [pool.try_acquire(Want(commit=head))]
 
             def ours() -> float:
+                self._rest()
                 begin = time.perf_counter()
                 lease = pool.try_acquire(Want(commit=head))
                 seconds = time.perf_counter() - begin
                 assert lease is not None
                 self._check(lease.path)
-                pool.release(lease)
-                pool.clean()
+                leases.append(lease)
                 return seconds
 
             times = interleave({"ours": ours, "git": lambda: self._git_adds(1)}, rounds=rounds)
-            pool.release(first)
+            for lease in leases:
+                assert lease is not None
+                pool.release(lease)
         case = f"one of {self.files:,} files beside a warm sibling on {kind}: {way}"
         note = "with proof; baseline: `git worktree add --detach`"
         target = target or BESIDE[kind, way]
         return compare("create", case, times, ours="ours", baseline="git", target=target, note=note)
+
+    def _rest(self) -> None:
+        """Write what others have left to write: a snapshot would have to do it, and it is no part of its work."""
+        subprocess.run(["sync", "-f", str(self.folder)], check=True)
 
     def at_once(self, count: int, rounds: int, *, warm: bool) -> Row:
         """Many slots at once beside as many `git worktree add` one after another."""
@@ -158,6 +163,7 @@ class _Place:
 
     def _git_adds(self, count: int) -> float:
         trees = [str(self.folder / f"plain-{number}") for number in range(count)]
+        self._rest()
         begin = time.perf_counter()
         for tree in trees:
             self.builder.git("worktree", "add", "-q", "--detach", tree)

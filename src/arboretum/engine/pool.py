@@ -35,6 +35,7 @@ from arboretum.engine.slots import (
 )
 from arboretum.engine.steps import Step, no_step
 from arboretum.engine.survey import size_on_disk
+from arboretum.engine.templates import Templates
 from arboretum.errors import GitOperationError, LeaseLostError, PoolError, WorktreeNotFoundError
 from arboretum.events import Observers
 from arboretum.values import Oid
@@ -148,7 +149,8 @@ class WorktreePool:
         files.make()
         size = size or os.cpu_count() or 1
         reset = SlotReset(repository.backend, step)
-        making = SlotMaking(repository, files, reset, step)
+        # A pool with a limit, or of one slot, has no use for what only new slots need.
+        making = SlotMaking(repository, files, reset, step, keeps_template=max_bytes is None and size > 1)
         pool = cls(repository, size, max_bytes, observers or repository.observers, files, reset, making, step)
         pool.sweep()
         return pool
@@ -312,6 +314,8 @@ class WorktreePool:
                 finally:
                     lock.release()
             self._discard_asides()
+            templates = Templates(self._files, self._step)
+            templates.tidy() if self.max_bytes is None else templates.drop()
             self._forget_unknown_records()
             self._trim()
         remove_asides(self.repository, self._step)
@@ -337,6 +341,7 @@ class WorktreePool:
                         removed.append(slot.number)
                 finally:
                     lock.release()
+            Templates(self._files, self._step).drop()
         self._files.empty_trash()
         return tuple(removed)
 
@@ -352,7 +357,8 @@ class WorktreePool:
 
     def check(self) -> tuple[str, ...]:
         """What is wrong with the pool right now, in sentences; empty when all is well. Changes nothing."""
-        problems = [f"{path} is left over" for path in self._files.leftovers()]
+        left = self._files.leftovers() + Templates(self._files, self._step).leftovers()
+        problems = [f"{path} is left over" for path in left]
         slots = self._files.read_all()
         for slot in slots:
             lock = self._try_lock(slot.number)

@@ -102,7 +102,7 @@ class SlotFiles:
                 os.makedirs(os.path.join(self.root, name), exist_ok=True)
             marker = os.path.join(self.root, "repository")
             if not os.path.exists(marker):
-                self._replace(marker, os.fsencode(self.common_dir) + b"\n")
+                self.replace(marker, os.fsencode(self.common_dir) + b"\n")
         except OSError as error:
             raise PoolError(
                 f"cannot make the pool of worktrees in {self.root}: {error}",
@@ -126,6 +126,16 @@ class SlotFiles:
     def trash(self) -> str:
         """Where what is being deleted is."""
         return os.path.join(self.root, "trash")
+
+    @property
+    def template_lock(self) -> str:
+        """The lock of who makes or removes the template."""
+        return os.path.join(self.root, "state", "template.lock")
+
+    @property
+    def template_record(self) -> str:
+        """What is known of the template."""
+        return os.path.join(self.root, "state", "template.json")
 
     def aside(self, path: str) -> str:
         """Where a snapshot is made that is to take the place of the worktree at `path`."""
@@ -168,7 +178,7 @@ class SlotFiles:
             try:
                 size = os.fstat(descriptor).st_size
                 if size > _MAX_RECORD_BYTES:
-                    self._replace(path, line)
+                    self.replace(path, line)
                 else:
                     _append(descriptor, line, size)
             finally:
@@ -188,7 +198,8 @@ class SlotFiles:
     def _record(self, number: int) -> str:
         return os.path.join(self.root, "state", f"{number}.json")
 
-    def _replace(self, path: str, data: bytes) -> None:
+    def replace(self, path: str, data: bytes) -> None:
+        """Put `data` at `path`, whole."""
         temporary = f"{path}.{os.getpid()}-{new_lease_id()[:8]}.tmp"
         try:
             with open(temporary, "wb") as file:

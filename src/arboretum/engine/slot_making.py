@@ -22,12 +22,13 @@ from arboretum.engine.reset import Proof, SlotNotCleanError, SlotReset
 from arboretum.engine.slot_files import Ownership, SlotFiles, read_link
 from arboretum.engine.slots import Slot, SlotState
 from arboretum.engine.steps import Step
+from arboretum.engine.templates import Templates
 from arboretum.errors import GitOperationError, PoolError
 from arboretum.values import Oid, WorktreeSpec
 from arboretum.worktree_files import btrfs
 from arboretum.worktree_files.choice import Ability
 from arboretum.worktree_files.copying import settle
-from arboretum.worktree_files.model import FileSource, Sibling, Target
+from arboretum.worktree_files.model import Sibling, Target
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
@@ -46,18 +47,25 @@ class SlotMaking:
         repository: Whose worktrees they are.
         files: Where they are.
         reset: Brings a slot to a commit and proves it.
+        keeps_template: Whether a template is worth its space.
     """
 
     repository: Repository
     _files: SlotFiles
     _reset: SlotReset
     _step: Step
+    keeps_template: bool = True
     _first: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     @cached_property
     def ability(self) -> Ability:
         """What the file system of the pool can do."""
         return Ability.probe(self._files.trash)
+
+    @cached_property
+    def templates(self) -> Templates | None:
+        """The template that new slots are snapshots of; None where there are no snapshots."""
+        return Templates(self._files, self._step) if self.keeps_template and self.ability.snapshots else None
 
     def __call__(self, slot: Slot, commit: Oid, keep: Keep) -> Proof:
         """Make the worktree of a slot anew; what was there and is ours goes into the trash.
@@ -74,28 +82,30 @@ class SlotMaking:
             PoolError: It cannot be made.
             SlotNotCleanError: It was made, and is not as the commit says.
         """
-        with self._warm_sibling(slot, commit) as found:
-            if found is not None:
+        with self._warm_sibling(slot, commit) as sibling:
+            if sibling is not None:
                 with contextlib.suppress(SlotNotCleanError, OSError):
-                    return self._made(slot, commit, keep, found)
-                _log.warning("slot %s was not right as a copy of %s: it is checked out", slot.name, found[0].name)
+                    return self._made(slot, commit, keep, sibling)
+                _log.warning("slot %s was not right as a copy of %s: it is checked out", slot.name, sibling.path)
             return self._made(slot, commit, keep, None)
 
-    def _made(self, slot: Slot, commit: Oid, keep: Keep, found: tuple[Slot, Sibling] | None) -> Proof:
-        slot, whole = self._add(slot, commit, keep, found), False
-        if found is not None and admin_state.read_sparse(slot.admin) == found[0].sparse:
-            slot, whole = self._fill(slot, found[1], keep)
+    def _made(self, slot: Slot, commit: Oid, keep: Keep, sibling: Sibling | None) -> Proof:
+        slot, whole = self._add(slot, commit, keep, sibling), False
+        if sibling is not None and admin_state.read_sparse(slot.admin) == sibling.sparse:
+            slot, whole = self._fill(slot, sibling)
         if whole and slot.commit == commit == admin_state.head_of(slot.admin):
             proof = self._proven_as_copied(slot)
         else:
-            proof = self._reset(slot, commit, untouched=not slot.wipe)
+            proof = self._reset(slot, commit, untouched=True)
         if not slot.index:
             proof = evolve(proof, slot=self._settled(proof.slot))
         self._keep(proof.slot, keep)
+        if self.templates is not None and not (sibling and sibling.state and sibling.commit == commit):
+            self.templates.make(proof.slot, sha256=self.repository.backend.sha256)
         self._files.empty_trash()
         return proof
 
-    def _add(self, slot: Slot, commit: Oid, keep: Keep, found: tuple[Slot, Sibling] | None) -> Slot:
+    def _add(self, slot: Slot, commit: Oid, keep: Keep, sibling: Sibling | None) -> Slot:
         """The worktree, without files and without an index."""
         try:
             self._files.discard(slot.path)
@@ -114,7 +124,7 @@ class SlotMaking:
             )
             self._keep(slot, keep)
             self._step("slot.add")
-            if self.ability.snapshots and not (found and btrfs.is_subvolume(found[1].path)):
+            if self.ability.snapshots and not (sibling and sibling.state):
                 btrfs.make_subvolume(slot.path)
             self.repository.backend.add_worktree(
                 WorktreeSpec(path=slot.path, detach=commit, checkout=False, force=True)
@@ -155,29 +165,20 @@ class SlotMaking:
         index = admin_state.read_index(slot.admin, trusted=None, sha256=self.repository.backend.sha256)
         return Proof(slot=evolve(slot, index=index.checksum, files=index.files), ignored=())
 
-    def _fill(self, slot: Slot, sibling: Sibling, keep: Keep) -> tuple[Slot, bool]:
+    def _fill(self, slot: Slot, sibling: Sibling) -> tuple[Slot, bool]:
         """Give the slot files by the first way that works, and whether all are there and proven; else as it is."""
         sha256 = self.repository.backend.sha256
         target = Target(path=slot.path, admin=slot.admin, sha256=sha256, environment={LEASE_VARIABLE: slot.lease})
         for source in self.ability.sources():
-            slot = self._wiped_first(slot, source, keep)
             self._step(f"slot.{source.name}")
             if (filled := source.fill(sibling, target)) is not None:
                 _log.debug("slot %s has its files by %s of %s: %s", slot.name, source.name, sibling.path, filled)
                 index = admin_state.index_checksum(slot.admin, sha256=sha256) or ""
-                return evolve(slot, commit=sibling.commit, index=index), source.exact and not filled.left
+                return evolve(slot, commit=sibling.commit, index=index), not filled.left
         return slot, False
 
-    def _wiped_first(self, slot: Slot, source: FileSource, keep: Keep) -> Slot:
-        """Record that a slot has to be wiped *before* anything of the sibling's own can be in it."""
-        if source.exact == (not slot.wipe):
-            return slot
-        slot = evolve(slot, wipe=not source.exact)
-        self._keep(slot, keep)
-        return slot
-
     @contextlib.contextmanager
-    def _warm_sibling(self, slot: Slot, commit: Oid) -> Iterator[tuple[Slot, Sibling] | None]:
+    def _warm_sibling(self, slot: Slot, commit: Oid) -> Iterator[Sibling | None]:
         """The slot that is copied. While there is none the first one is made alone, for the others to be its copies."""
         found = self._find_sibling(slot, commit)
         if found is None:
@@ -187,17 +188,19 @@ class SlotMaking:
                     return
         yield found
 
-    def _find_sibling(self, slot: Slot, commit: Oid) -> tuple[Slot, Sibling] | None:
-        """A slot whose index is the one with which it was last proven clean, at this commit if there is one.
+    def _find_sibling(self, slot: Slot, commit: Oid) -> Sibling | None:
+        """The template; else a slot whose index is the one of its last proof, at this commit if there is one.
 
-        It may be in somebody's hands, and changed since: that is found out file by file (`file_copy`).
+        Such a slot may be in somebody's hands, and changed since: that is found out file by file (`file_copy`).
         """
+        if self.templates is not None and (template := self.templates.find()) is not None:
+            return template
         known = [s for s in self._files.read_all() if s.index and s.commit and s.state is not SlotState.RETIRED]
         for other in sorted(known, key=lambda s: (s.commit != commit, -s.used)):
             if other.number != slot.number and self._files.ownership(other) is Ownership.OURS:
                 sibling = _sibling(other, sha256=self.repository.backend.sha256)
                 if sibling is not None:
-                    return other, sibling
+                    return sibling
         return None
 
 
@@ -210,4 +213,4 @@ def _sibling(slot: Slot, *, sha256: bool) -> Sibling | None:
         return None
     if data[-32 if sha256 else -20 :].hex() != slot.index:
         return None
-    return Sibling(path=slot.path, index=data, settled=settled, commit=slot.commit)
+    return Sibling(path=slot.path, index=data, settled=settled, commit=slot.commit, sparse=slot.sparse)

@@ -51,7 +51,7 @@ class Ability:
     @property
     def description(self) -> str:
         """The ways in words, the best first."""
-        snapshot = ["a snapshot of a warm worktree"] if self.snapshots else []
+        snapshot = ["a snapshot of the pool's template"] if self.snapshots else []
         copy = "copies that share blocks (reflinks)" if self.clones else "copies of a warm worktree's files"
         return ", else ".join([*snapshot, copy, "a checkout"])
 
@@ -77,7 +77,7 @@ def _snapshots(place: str) -> bool:
             return False
         with open(os.path.join(one, "file"), "xb") as file:
             file.write(b"content")
-        return btrfs.snapshot(one, two) and os.path.exists(os.path.join(two, "file"))
+        return btrfs.snapshot(one, two) and btrfs.Subvolume.of(two) is not None
     except OSError:
         return False
     finally:

@@ -53,7 +53,6 @@ class CopyFiles:
     """
 
     name: ClassVar[str] = "copy"
-    exact: ClassVar[bool] = True
     clone: bool = False
 
     def fill(self, sibling: Sibling, target: Target) -> Filled | None:
@@ -126,6 +125,16 @@ def write_index(admin: str, data: bytes, *, modified: int | None = None) -> None
             file.flush()
             os.utime(file.fileno(), ns=(modified, modified))
     os.replace(aside, os.path.join(admin, "index"))
+
+
+def index_for_a_copy(data: bytes, *, sha256: bool) -> bytes:
+    """An index for a copy of the worktree, file by file the same: without what is only of that one.
+
+    Raises:
+        IndexFormatError: It has something in it for which its files cannot simply be copied.
+    """
+    index = Index.parse(data, sha256=sha256)
+    return index.with_stat_data([words for words, _oid, _name in index.entries()])
 
 
 def _leads_through_a_link(entries: Entries) -> bool:

@@ -8,23 +8,30 @@ from typing import ClassVar, Protocol
 from attrs import field, frozen
 
 from arboretum.values import Oid
+from arboretum.worktree_files.btrfs import Subvolume
 
 
 @frozen(kw_only=True)
 class Sibling:
-    """A worktree that stood clean at a commit, and of which each file that has not changed since can be copied.
+    """A folder that was a clean worktree at a commit, and of which each file that has not changed since can be copied.
 
     Args:
         path: Its folder.
         index: The bytes of its index, as they were when it was proven clean.
         settled: When that index was written, in nanoseconds since the epoch.
         commit: The commit.
+        files: How many files the index has.
+        sparse: The worktree's own configuration, by file name.
+        state: The state in which nothing is in it but what the index says; None where that may be otherwise.
     """
 
     path: str
     index: bytes
     settled: int
     commit: Oid
+    files: int = 0
+    sparse: Mapping[str, str] = field(factory=dict)
+    state: Subvolume | None = None
 
 
 @frozen(kw_only=True)
@@ -62,14 +69,13 @@ class FileSource(Protocol):
     """One way in which a new worktree gets its files and its index from a sibling.
 
     - Nothing in the sibling is changed, and no later change of a file there changes one here: never hard links.
+    - Nothing gets into the new worktree that is not in the index, and the bytes of what does are proven to be those.
     - The index tells the truth about the files, or makes git look for itself.
     - What cannot be done raises nothing: it says so by None, and leaves no file or only such as git overwrites.
     """
 
     #: What people and logs call it.
     name: ClassVar[str]
-    #: Whether nothing gets into the new worktree that is not in the index. If not, it has to be wiped.
-    exact: ClassVar[bool]
 
     def fill(self, sibling: Sibling, target: Target) -> Filled | None:
         """Give `target` the files of `sibling`; None when that cannot be done."""
