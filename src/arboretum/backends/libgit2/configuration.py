@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import threading
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Self
 
 import pygit2
+from attrs import frozen
 from pygit2.enums import ConfigLevel
 
+from arboretum.backends.libgit2.native import configured
 from arboretum.errors import ConfigKeyError
 
 # git-config(1): "only alphanumeric characters and -", a variable starts with a letter; a subsection is free.
@@ -53,19 +56,49 @@ def check_key(key: str) -> str:
     return key
 
 
-def read_values(repository: pygit2.Repository, key: str) -> tuple[str, ...]:
-    """All values of `key`, those that win last.
+@frozen
+class Settings:
+    """The configuration of a repository as it was at one moment.
 
     ``GIT_CONFIG_COUNT`` and its kin belong to one git command and are not looked at, on any backend.
+
+    Args:
+        repository: The handle that read it.
+        values: The values of each key, those that win last; None for a name without a value.
     """
-    found = [value or "" for value in repository.config.get_multivar(check_key(key))]
-    return (*_global_file_values(key), *found)
+
+    repository: pygit2.Repository
+    values: Mapping[str, Sequence[str | None]]
+
+    @classmethod
+    def of(cls, repository: pygit2.Repository) -> Self:
+        """The configuration now."""
+        found: dict[str, list[str | None]] = {}
+        for key, value in configured(repository):
+            found.setdefault(os.fsdecode(key), []).append(None if value is None else os.fsdecode(value))
+        return cls(repository, found)
+
+    def all(self, key: str) -> tuple[str, ...]:
+        """All values of `key`, those that win last. Raises ConfigKeyError."""
+        found = [value or "" for value in self.values.get(_plain(check_key(key)), ())]
+        return (*_global_file_values(key), *found)
+
+    def last(self, key: str) -> str | None:
+        """The value of `key` that wins; None where there is none."""
+        found = self.values.get(_plain(key), ())
+        return (found[-1] or "") if found else None
+
+    def flag(self, key: str) -> bool:
+        """Whether the last value of `key` is a true one; an unset key is not."""
+        found = self.values.get(_plain(key), ())
+        return bool(found) and (found[-1] is None or _is_true(found[-1]))
 
 
-def read_flag(repository: pygit2.Repository, key: str) -> bool:
-    """Whether the last value of `key` is a true one; an unset key is not."""
-    values = list(repository.config.get_multivar(key))
-    return bool(values) and (values[-1] is None or _is_true(values[-1]))
+def _plain(key: str) -> str:
+    """The key as libgit2 tells it: section and name in small letters, a subsection as it is."""
+    section, _, rest = key.partition(".")
+    subsection, dot, name = rest.rpartition(".")
+    return f"{section.lower()}.{subsection}{dot}{name.lower()}"
 
 
 def _global_file_values(key: str) -> list[str]:

@@ -15,14 +15,13 @@ from typing import Final
 import pygit2
 
 from arboretum.backends.base import Capability
-from arboretum.backends.libgit2.configuration import read_flag
-from arboretum.backends.libgit2.native import configured_keys
+from arboretum.backends.libgit2.configuration import Settings
 from arboretum.errors import UnsupportedOperationError
 
 #: What the adapter does as git does, on every repository that libgit2 opens.
 CAPABILITIES: Final = frozenset({Capability.FETCH, Capability.SUBMODULES, Capability.RELATIVE_WORKTREES})
 
-_DRIVER: Final = re.compile(rb"filter\.(.+)\.(?:clean|smudge|process)\Z", re.DOTALL)
+_DRIVER: Final = re.compile(r"filter\.(.+)\.(?:clean|smudge|process)\Z", re.DOTALL)
 COMMIT_HOOKS: Final = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit")
 
 
@@ -35,28 +34,28 @@ def refusal(operation: str, what: str) -> UnsupportedOperationError:
     )
 
 
-def refuse_hooks(repository: pygit2.Repository, common_dir: str, operation: str, *names: str) -> None:
+def refuse_hooks(settings: Settings, common_dir: str, operation: str, *names: str) -> None:
     """Refuse `operation` when git would run one of the hooks `names`: libgit2 runs none."""
-    configured = list(repository.config.get_multivar("core.hooksPath"))
+    configured = settings.last("core.hooksPath")
     folder = os.path.join(common_dir, "hooks")
-    if configured and configured[-1]:
-        base = repository.workdir or repository.path
-        folder = os.path.join(base, os.path.expanduser(configured[-1]))
+    if configured:
+        base = settings.repository.workdir or settings.repository.path
+        folder = os.path.join(base, os.path.expanduser(configured))
     for name in names:
         path = os.path.join(folder, name)
         if os.path.isfile(path) and os.access(path, os.X_OK):
             raise refusal(operation, f"git would run the hook {path}, and libgit2 runs no hooks")
 
 
-def refuse_signing(repository: pygit2.Repository, operation: str) -> None:
+def refuse_signing(settings: Settings, operation: str) -> None:
     """Refuse to make a commit that git would sign."""
-    if read_flag(repository, "commit.gpgsign"):
+    if settings.flag("commit.gpgSign"):
         raise refusal(operation, "commit.gpgSign is set, and libgit2 does not sign")
 
 
-def refuse_sparse(repository: pygit2.Repository, operation: str) -> None:
+def refuse_sparse(settings: Settings, operation: str) -> None:
     """Refuse to touch or to compare the files of a sparse checkout: libgit2 takes the absent ones for deleted."""
-    if read_flag(repository, "core.sparseCheckout"):
+    if settings.flag("core.sparseCheckout"):
         raise refusal(operation, "it is a sparse checkout (core.sparseCheckout)")
 
 
@@ -67,35 +66,31 @@ def refuse_promised(common_dir: str, operation: str) -> None:
         raise refusal(operation, "it is a partial clone, and libgit2 does not fetch what is missing")
 
 
-def refuse_filters(
-    repository: pygit2.Repository, common_dir: str, operation: str, attributes: Iterable[bytes] = ()
-) -> None:
+def refuse_filters(settings: Settings, common_dir: str, operation: str, attributes: Iterable[bytes] = ()) -> None:
     """Refuse to convert files that a configured filter program (git-lfs, ...) takes care of.
 
     Args:
-        repository: The handle.
+        settings: The configuration.
         common_dir: The shared git directory.
         operation: The operation, for the message.
         attributes: The contents of ``.gitattributes`` files that are about to apply, besides those in the
             worktree and the index.
     """
-    drivers = {match[1] for key in configured_keys(repository) if (match := _DRIVER.match(key))}
+    drivers = {match[1] for key in settings.values if (match := _DRIVER.match(key))}
     if not drivers:
         return
-    for text in (*_attribute_texts(repository, common_dir), *attributes):
+    for text in (*_attribute_texts(settings, common_dir), *attributes):
         for driver in drivers:
-            if re.search(rb"(?m)^[^#\n]*\sfilter=" + re.escape(driver) + rb"(\s|\Z)", text):
-                raise refusal(
-                    operation,
-                    f"files here go through the filter program {os.fsdecode(driver)!r}, which libgit2 ignores",
-                )
+            if re.search(rb"(?m)^[^#\n]*\sfilter=" + re.escape(os.fsencode(driver)) + rb"(\s|\Z)", text):
+                raise refusal(operation, f"files here go through the filter program {driver!r}, which libgit2 ignores")
 
 
-def _attribute_texts(repository: pygit2.Repository, common_dir: str) -> Iterable[bytes]:
+def _attribute_texts(settings: Settings, common_dir: str) -> Iterable[bytes]:
+    repository = settings.repository
     files = [os.path.join(common_dir, "info", "attributes")]
-    configured = list(repository.config.get_multivar("core.attributesFile"))
+    configured = settings.last("core.attributesFile")
     config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    files.append(os.path.expanduser(configured[-1] or "") if configured else f"{config_home}/git/attributes")
+    files.append(f"{config_home}/git/attributes" if configured is None else os.path.expanduser(configured))
     if repository.workdir is not None:
         tracked = (entry for entry in repository.index if os.path.basename(entry.path) == ".gitattributes")
         for entry in tracked:

@@ -85,16 +85,14 @@ _Stamp = tuple[int, int, int] | None
 
 @frozen
 class _Handle:
-    """A handle, and what the configuration looked like when it was opened.
+    """A handle, and what the files looked like that say whether it is still true.
 
     libgit2 decides when it opens a repository which files of configuration there are; a repository that
     was changed since (extensions.worktreeConfig, a sparse checkout) is opened anew.
     """
 
     repository: pygit2.Repository
-    watched: tuple[str, ...]
-    stamps: tuple[_Stamp, ...]
-    head: str
+    watched: tuple[tuple[str, _Stamp], ...]
 
     @classmethod
     def of(cls, repository: pygit2.Repository, common_dir: str) -> _Handle:
@@ -104,14 +102,21 @@ class _Handle:
         if os.path.realpath(git_dir) != common_dir and repository.workdir is not None:
             # Written once: another file means another worktree at the same place, or under the same name.
             watched += [os.path.join(repository.workdir, ".git"), os.path.join(git_dir, "commondir")]
-        return cls(repository, tuple(watched), tuple(map(_stamp, watched)), os.path.join(git_dir, "HEAD"))
+        return cls(repository, tuple((path, _stamp(path)) for path in watched))
 
     def is_current(self) -> bool:
-        """Whether its worktree is still there, with the configuration that it was opened with."""
-        for path, stamp in zip(self.watched, self.stamps, strict=True):
-            if _stamp(path) != stamp:
+        """Whether its worktree is still there, with the configuration that it was opened with.
+
+        Each file is in one of the folders that must still be there; where one is missing, nothing is certain.
+        """
+        for path, stamp in self.watched:
+            try:
+                found = os.stat(path)
+            except OSError:
                 return False
-        return os.access(self.head, os.F_OK)
+            if (found.st_ino, found.st_mtime_ns, found.st_size) != stamp:
+                return False
+        return True
 
 
 def _stamp(path: str) -> _Stamp:
@@ -163,7 +168,7 @@ class Handles:
             WorktreeNotFoundError: It is not a worktree of this repository.
         """
         if worktree is None or worktree in (self.path, self.layout.worktree):
-            return self.main()
+            return self._get(self.path)
         return self._get(worktree)
 
     def close(self) -> None:

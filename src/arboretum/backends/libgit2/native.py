@@ -95,8 +95,11 @@ def _strings(paths: Iterable[str]) -> StrArray:
     return StrArray([_BytesPath(path) for path in paths])  # type: ignore[misc]  # its check asks for text, but it takes bytes
 
 
-def configured_keys(repository: pygit2.Repository) -> list[bytes]:
-    """The keys that have a value, as libgit2 writes them: section and name in small letters."""
+def configured(repository: pygit2.Repository) -> list[tuple[bytes, bytes | None]]:
+    """All keys with their values, those that win last; section and name in small letters, None for a bare name.
+
+    One pass over the files takes as long as a look at one key.
+    """
     config, walk, entry = (ffi.new(f"git_config{kind} **") for kind in ("", "_iterator", "_entry"))
     check_error(C.git_repository_config(config, repository._repo))  # noqa: SLF001  (see the module)
     try:
@@ -104,7 +107,8 @@ def configured_keys(repository: pygit2.Repository) -> list[bytes]:
         found = []
         while (code := C.git_config_next(entry, walk[0])) != _ITERATION_OVER:
             check_error(code)
-            found.append(ffi.string(entry[0].name))
+            value = entry[0].value
+            found.append((ffi.string(entry[0].name), None if value == ffi.NULL else ffi.string(value)))
         return found
     finally:
         C.git_config_iterator_free(walk[0])

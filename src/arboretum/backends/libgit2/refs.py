@@ -11,7 +11,7 @@ import pygit2
 
 from arboretum.backends.base import Expected
 from arboretum.backends.identity import identity
-from arboretum.backends.libgit2.configuration import read_values, write_value
+from arboretum.backends.libgit2.configuration import Settings, write_value
 from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation, translated
 from arboretum.backends.libgit2.gate import refuse_hooks
 from arboretum.backends.libgit2.modes import oid_of
@@ -71,20 +71,22 @@ def head_of(repository: pygit2.Repository) -> Head:
         oid: str | None = str(final.target)
     except NATIVE_ERRORS:  # unborn, or odd: asked step by step, so that it is told as everywhere
         name, oid = follow(repository, "HEAD")
-    return Head(None if name == "HEAD" else RefName(name), None if oid is None else Oid(oid))
+        if name == "HEAD" and oid is None:
+            raise GitOperationError(f"{repository.path} has no HEAD that can be read") from None
+    return Head(None if name == "HEAD" else RefName(name), None if oid is None else Oid.known(oid))
 
 
 def committer_of(repository: pygit2.Repository) -> Signature:
     """Who is at work, for reflogs; a stand-in where nobody is configured: a reflog is no reason to refuse."""
     try:
-        return identity("committer", os.environ, lambda key: read_values(repository, key))
+        return identity("committer", os.environ, Settings.of(repository).all)
     except IdentityMissingError:
         return Signature.now("arboretum", "arboretum@localhost")
 
 
-def sign_reflogs(repository: pygit2.Repository) -> None:
-    """Let the reflog entries that follow be written in the committer's name, as git's are."""
-    who = committer_of(repository)
+def sign_reflogs(repository: pygit2.Repository, who: Signature | None = None) -> None:
+    """Let the reflog entries that follow be written in the name of the committer (None: of the one at work)."""
+    who = who or committer_of(repository)
     repository.set_ident(who.name, who.email)
 
 
@@ -154,7 +156,7 @@ class Refs(Session):
     @operation
     def update_ref(self, name: RefName, new: Oid | None, expected: Expected, *, message: str = "") -> None:
         repository = self.handles.main()
-        refuse_hooks(repository, self.handles.layout.common_dir, "update_ref", "reference-transaction")
+        refuse_hooks(Settings.of(repository), self.handles.layout.common_dir, "update_ref", "reference-transaction")
         final, old = follow(repository, name)
         if isinstance(expected, str) and old != expected:
             raise RefChangedError(f"{name} is at {old or 'nothing'}; {expected} was expected")
@@ -188,7 +190,7 @@ class Refs(Session):
     @operation
     def rename_branch(self, old: RefName, new: RefName) -> None:
         repository = self.handles.main()
-        refuse_hooks(repository, self.handles.layout.common_dir, "rename_branch", "reference-transaction")
+        refuse_hooks(Settings.of(repository), self.handles.layout.common_dir, "rename_branch", "reference-transaction")
         if follow(repository, old)[1] is None:
             raise RefNotFoundError(f"there is no branch {old.short!r}")
         if old == new:
@@ -216,7 +218,7 @@ class Refs(Session):
 
     @operation
     def get_config(self, key: str, *, worktree: str | None = None) -> tuple[str, ...]:
-        return read_values(self.handles.at(worktree), key)
+        return Settings.of(self.handles.at(worktree)).all(key)
 
     @operation
     def set_config(self, key: str, value: str | None) -> None:

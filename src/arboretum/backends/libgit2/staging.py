@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import pygit2
 from pygit2.enums import FileStatus
 
+from arboretum.backends.libgit2.configuration import Settings
 from arboretum.backends.libgit2.gate import refuse_filters, refuse_sparse
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.native import is_intended
@@ -155,8 +156,9 @@ def blob_of_file(repository: pygit2.Repository, path: str) -> pygit2.Oid:
 
 def stage_paths(repository: pygit2.Repository, common_dir: str, paths: Sequence[str]) -> None:
     """Take the files at `paths` into the index as they are, deletions too."""
-    refuse_sparse(repository, "stage")
-    refuse_filters(repository, common_dir, "stage")
+    settings = Settings.of(repository)
+    refuse_sparse(settings, "stage")
+    refuse_filters(settings, common_dir, "stage")
     root = files_of(repository)
     for path in paths:
         if path not in {"", "."}:

@@ -14,7 +14,9 @@ from typing import Final
 import pygit2
 from pygit2.enums import DiffOption, FileStatus
 
+from arboretum.backends.identity import identity
 from arboretum.backends.libgit2 import gate
+from arboretum.backends.libgit2.configuration import Settings
 from arboretum.backends.libgit2.faults import operation
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.merging import merge_trees
@@ -73,7 +75,8 @@ class Stashes(Files):
 
     def _stash_commit(self, repository: pygit2.Repository, tree: Oid, parents: list[Oid], message: str) -> Oid:
         try:
-            author, committer = self._signature(repository, "author"), self._signature(repository, "committer")
+            settings = Settings.of(repository)
+            author, committer = (identity(role, os.environ, settings.all) for role in ("author", "committer"))
         except IdentityMissingError:
             author = committer = Signature.now("git stash", "git@stash")  # as git itself names itself then
         return self.write_commit(tree=tree, parents=parents, message=message, author=author, committer=committer)
@@ -179,7 +182,8 @@ class Stashes(Files):
     @operation
     def stash_store(self, stash: Oid, message: str) -> None:
         repository = self.handles.main()
-        gate.refuse_hooks(repository, self.handles.layout.common_dir, "stash_store", "reference-transaction")
+        settings = Settings.of(repository)
+        gate.refuse_hooks(settings, self.handles.layout.common_dir, "stash_store", "reference-transaction")
         found = self._commit(repository, stash)
         if len(found.parent_ids) not in {2, 3}:
             raise StashNotFoundError(f"{stash} is not a stash: a stash is a commit with two or three parents")

@@ -9,9 +9,9 @@ import pygit2
 from pygit2.enums import DiffOption
 from pygit2.enums import ResetMode as NativeReset
 
-from arboretum.backends.identity import Role, identity, tidy_message
+from arboretum.backends.identity import identity, tidy_message
 from arboretum.backends.libgit2 import gate
-from arboretum.backends.libgit2.configuration import read_values
+from arboretum.backends.libgit2.configuration import Settings
 from arboretum.backends.libgit2.faults import operation
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.merging import merge_trees
@@ -82,9 +82,10 @@ class Files(Worktrees):
         """The handle of `worktree`, when libgit2 can read (and for `tree`: write) its files as git does."""
         repository = self.handles.at(worktree)
         require_files(repository, name)
-        gate.refuse_sparse(repository, name)
+        settings = Settings.of(repository)
+        gate.refuse_sparse(settings, name)
         attributes = gate.tree_attributes(repository, tree) if tree is not None else ()
-        gate.refuse_filters(repository, self.handles.layout.common_dir, name, attributes)
+        gate.refuse_filters(settings, self.handles.layout.common_dir, name, attributes)
         if tree is not None:
             gate.refuse_promised(self.handles.layout.common_dir, name)
         return repository
@@ -110,8 +111,9 @@ class Files(Worktrees):
     ) -> Oid:
         repository = self.handles.at(worktree)
         require_files(repository, "commit")
-        gate.refuse_hooks(repository, self.handles.layout.common_dir, "commit", *gate.COMMIT_HOOKS)
-        gate.refuse_signing(repository, "commit")
+        settings = Settings.of(repository)
+        gate.refuse_hooks(settings, self.handles.layout.common_dir, "commit", *gate.COMMIT_HOOKS)
+        gate.refuse_signing(settings, "commit")
         index = fresh_index(repository)
         refuse_conflicts(index, "commit")
         head = head_of(repository)
@@ -124,21 +126,18 @@ class Files(Worktrees):
         text = tidy_message(message)
         if not text:
             raise GitOperationError("a commit needs a message, and this one is empty")
+        by = committer or identity("committer", os.environ, settings.all)
         made = self.write_commit(
             tree=tree,
             parents=[*([head.oid] if head.oid else []), *merged],
             message=text,
-            author=author or self._signature(repository, "author"),
-            committer=committer or self._signature(repository, "committer"),
+            author=author or identity("author", os.environ, settings.all),
+            committer=by,
         )
         kind = " (merge)" if merged else "" if head.oid else " (initial)"
-        self._advance(repository, head, made, f"commit{kind}: {text.splitlines()[0]}")
+        self._advance(repository, head, made, f"commit{kind}: {text.splitlines()[0]}", None if committer else by)
         repository.state_cleanup()
         return made
-
-    @staticmethod
-    def _signature(repository: pygit2.Repository, role: Role) -> Signature:
-        return identity(role, os.environ, lambda key: read_values(repository, key))
 
     def _tree_id(self, repository: pygit2.Repository, head: Head) -> str:
         if head.oid is None:
@@ -146,15 +145,17 @@ class Files(Worktrees):
         return str(self._commit(repository, head.oid).tree_id)
 
     @staticmethod
-    def _advance(repository: pygit2.Repository, head: Head, new: Oid, message: str) -> None:
-        """Move HEAD, or the branch that it is on, from where it was seen to `new`."""
-        sign_reflogs(repository)
+    def _advance(
+        repository: pygit2.Repository, head: Head, new: Oid, message: str, who: Signature | None = None
+    ) -> None:
+        """Move HEAD, or the branch that it is on, from where it was seen to `new`; `who` as in `sign_reflogs`."""
+        sign_reflogs(repository, who)
         move_ref(repository, head.branch or "HEAD", new, head.oid, message)
 
     @operation
     def checkout(self, worktree: str, target: RefName | Oid, *, force: bool = False) -> None:
         repository = self.handles.at(worktree)
-        gate.refuse_hooks(repository, self.handles.layout.common_dir, "checkout", "post-checkout")
+        gate.refuse_hooks(Settings.of(repository), self.handles.layout.common_dir, "checkout", "post-checkout")
         head = head_of(repository)
         branch, oid = (target, follow(repository, target)[1]) if isinstance(target, RefName) else (None, target)
         if oid is None:
@@ -241,7 +242,7 @@ class Files(Worktrees):
     def clean(self, worktree: str, *, ignored: bool = False) -> tuple[str, ...]:
         repository = self.handles.at(worktree)
         require_files(repository, "clean")
-        gate.refuse_sparse(repository, "clean")
+        gate.refuse_sparse(Settings.of(repository), "clean")
         return clean_files(repository, ignored=ignored, spared=lambda _path: False)
 
     @operation
@@ -287,8 +288,9 @@ class Files(Worktrees):
     @operation
     def cherry_pick(self, worktree: str, commit: Oid) -> Oid:
         repository = self.handles.at(worktree)
-        gate.refuse_hooks(repository, self.handles.layout.common_dir, "cherry_pick", *gate.COMMIT_HOOKS)
-        gate.refuse_signing(repository, "cherry_pick")
+        settings = Settings.of(repository)
+        gate.refuse_hooks(settings, self.handles.layout.common_dir, "cherry_pick", *gate.COMMIT_HOOKS)
+        gate.refuse_signing(settings, "cherry_pick")
         picked = self._commit(repository, commit)
         self._ready(worktree, "cherry_pick", picked.tree)
         head = head_of(repository)
@@ -321,7 +323,7 @@ class Files(Worktrees):
             parents=[head.oid],
             message=value.message,
             author=value.author,
-            committer=self._signature(repository, "committer"),
+            committer=identity("committer", os.environ, settings.all),
         )
         write_changes(repository, merged, changes, stage=lambda _path: True)
         self._advance(repository, head, made, f"cherry-pick: {value.subject}")

@@ -15,7 +15,7 @@ import pygit2
 
 from arboretum.backends.admin_files import AdminFiles, AdminRecord
 from arboretum.backends.libgit2 import gate
-from arboretum.backends.libgit2.configuration import read_flag
+from arboretum.backends.libgit2.configuration import Settings
 from arboretum.backends.libgit2.faults import operation
 from arboretum.backends.libgit2.modes import oid_of
 from arboretum.backends.libgit2.objects import Objects, pygit2_tree
@@ -49,7 +49,7 @@ class Worktrees(Objects):
             return Oid(oid) if oid is not None else None
 
         main = None if self.is_bare else layout.common_dir.removesuffix("/.git")
-        return AdminFiles(layout.common_dir, main, read_ref, relative=read_flag(repository, _RELATIVE))
+        return AdminFiles(layout.common_dir, main, read_ref, relative=Settings.of(repository).flag(_RELATIVE))
 
     @operation
     def list_worktrees(self) -> tuple[WorktreeInfo, ...]:
@@ -70,13 +70,14 @@ class Worktrees(Objects):
     def add_worktree(self, spec: WorktreeSpec) -> WorktreeInfo:
         repository = self.handles.main()
         common_dir = self.handles.layout.common_dir
-        gate.refuse_hooks(repository, common_dir, "add_worktree", "post-checkout")
+        settings = Settings.of(repository)
+        gate.refuse_hooks(settings, common_dir, "add_worktree", "post-checkout")
         oid = self._start(repository, spec)
         if spec.checkout and oid is not None:
-            gate.refuse_sparse(repository, "add_worktree")
+            gate.refuse_sparse(settings, "add_worktree")
             gate.refuse_promised(common_dir, "add_worktree")
             attributes = gate.tree_attributes(repository, pygit2_tree(repository, oid))
-            gate.refuse_filters(repository, common_dir, "add_worktree", attributes)
+            gate.refuse_filters(settings, common_dir, "add_worktree", attributes)
         record = self.admin().add(spec)
         if spec.checkout and oid is not None:
             self._populate(record, oid)
@@ -114,8 +115,9 @@ class Worktrees(Objects):
 
     def _refuse_dirty(self, record: AdminRecord, path: str) -> None:
         repository = self.handles.at(path)
-        gate.refuse_sparse(repository, "remove_worktree")
-        gate.refuse_filters(repository, self.handles.layout.common_dir, "remove_worktree")
+        settings = Settings.of(repository)
+        gate.refuse_sparse(settings, "remove_worktree")
+        gate.refuse_filters(settings, self.handles.layout.common_dir, "remove_worktree")
         changed = survey(repository, untracked=True, ignored=False, renames=False)
         if changed or os.path.isdir(os.path.join(record.folder, "modules")):
             raise DirtyWorktreeError(
