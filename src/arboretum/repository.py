@@ -16,6 +16,7 @@ from arboretum.backends.layers import observed
 from arboretum.bootstrap import DEFAULT_BACKEND, backend_factory, default_runner
 from arboretum.branches import Branches, Tags
 from arboretum.events import Observer, Observers
+from arboretum.removal import Removals
 from arboretum.stashes import Stashes
 from arboretum.values import (
     Commit,
@@ -143,7 +144,8 @@ class Repository:
         return f"<Repository {self.path!r} backend={self.backend.name}>"
 
     def close(self) -> None:
-        """Give back what the backend holds open; closing twice is allowed."""
+        """Wait for removals, and give back what the backend holds open; closing twice is allowed."""
+        self.removals.close()
         self.backend.close()
 
     @property
@@ -232,6 +234,11 @@ class Repository:
     def worktrees(self) -> Worktrees:
         """The worktrees, the main one first."""
         return Worktrees(self)
+
+    @cached_property
+    def removals(self) -> Removals:
+        """The removals of worktrees that are going on."""
+        return Removals(self)
 
     @cached_property
     def stashes(self) -> Stashes:

@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from arboretum.backends.base import GitBackend
+from attrs import define, field
+
+from arboretum.backends.base import ANY, GitBackend
 from arboretum.errors import GitOperationError, UnsupportedOperationError
 from arboretum.values import ChangeKind, FileMode, Head, LogQuery, Oid, Ref, RefName, Revision, Signature, TreeEntry
 
@@ -36,55 +38,119 @@ def salvage(tree: Worktree) -> RefName | None:
     Returns:
         The ref under which it is kept; None if there is nothing that is not kept elsewhere.
     """
-    backend = tree.repository.backend
-    head = backend.head(tree.path)
-    work = _work(backend, tree.path, head)
-    if work is None and not _only_here(backend, head):
-        return None
-    kept = work or head.oid
-    assert kept is not None
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    ref = RefName(f"{SALVAGE}{stamp}-{secrets.token_hex(4)}")
-    backend.update_ref(ref, kept, None, message=_message(tree.path))
-    return ref
+    kept = Salvage(tree.repository.backend, os.path.basename(tree.path))
+    kept.everything(tree.path)
+    return kept.ref
 
 
-def _message(path: str) -> str:
-    return f"salvaged from {os.path.basename(path)}"
+@define(eq=False)
+class Salvage:
+    """Keeps the work in one worktree, as a `Keeper`: in two steps, since most of the time goes into its files.
 
+    The commits and what is staged are in the git directory, and git protects them only while the worktree is listed.
+    The files are in its folder until it is deleted.
 
-def _work(backend: GitBackend, path: str, head: Head) -> Oid | None:
-    """A commit of the uncommitted state; None if there is none."""
-    status = backend.status(path)
-    if not status:
-        return None
-    if not head.is_unborn and not any(entry.is_conflict for entry in status):
+    Args:
+        backend: Whose worktree it is.
+        name: The worktree's, for the messages.
+        ref: The ref under which its work is kept; None while there is none.
+        is_done: Whether all of it is kept.
+    """
+
+    _backend: GitBackend
+    _name: str
+    ref: RefName | None = field(default=None, init=False)
+    is_done: bool = field(default=False, init=False)
+
+    def everything(self, path: str) -> None:
+        """Keep all there is."""
+        head = self._backend.head(path)
+        work = self._work(path, head)
+        if work is None and _only_here(self._backend, head):
+            work = head.oid
+        if work is not None:
+            self._keep(work)
+        self.is_done = True
+
+    def before(self, path: str) -> None:
+        """See `Keeper`. The commits of a detached HEAD; everything where there is no commit, or something is staged."""
+        if self.is_done:
+            return
+        head = self._backend.head(path)
+        if head.oid is None or self._is_staged(path, head.oid):
+            self.everything(path)
+        elif _only_here(self._backend, head):
+            self._keep(head.oid)
+
+    def behind(self, path: str) -> None:
+        """See `Keeper`."""
+        if not self.is_done:
+            work = self._work(path, self._backend.head(path))
+            if work is not None:
+                self._keep(work)
+            self.is_done = True
+
+    def undo(self) -> None:
+        """Forget what was kept: the worktree stays."""
+        if self.ref is not None:
+            with contextlib.suppress(GitOperationError):
+                self._backend.update_ref(self.ref, None, ANY)
+            self.ref = None
+
+    def _keep(self, commit: Oid) -> None:
+        """Let the ref name `commit`; one that it names already is an ancestor of it."""
+        if self.ref is not None:
+            self._backend.update_ref(self.ref, commit, ANY)
+            return
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        ref = RefName(f"{SALVAGE}{stamp}-{secrets.token_hex(4)}")
+        self._backend.update_ref(ref, commit, None, message=self._message)
+        self.ref = ref
+
+    @property
+    def _message(self) -> str:
+        return f"salvaged from {self._name}"
+
+    def _is_staged(self, path: str, commit: Oid) -> bool:
+        """Whether the index may hold anything that the commit does not."""
         try:
-            return backend.stash_create(path, _message(path), untracked=True)
-        except (UnsupportedOperationError, FileNotFoundError):
+            return self._backend.staged_tree(path) != self._backend.read_commit(commit).tree
+        except UnsupportedOperationError:
             raise
-        except GitOperationError:
-            pass  # whatever state it is in, its files are there to be kept
-    return _snapshot(backend, path, head)
+        except GitOperationError:  # unmerged, or damaged
+            return True
 
+    def _work(self, path: str, head: Head) -> Oid | None:
+        """A commit of the uncommitted state; None if there is none."""
+        status = self._backend.status(path)
+        if not status:
+            return None
+        if not head.is_unborn and not any(entry.is_conflict for entry in status):
+            try:
+                return self._backend.stash_create(path, self._message, untracked=True)
+            except (UnsupportedOperationError, FileNotFoundError):
+                raise
+            except GitOperationError:
+                pass  # whatever state it is in, its files are there to be kept
+        return self._snapshot(path, head)
 
-def _snapshot(backend: GitBackend, path: str, head: Head) -> Oid | None:
-    """A plain commit on HEAD of all files as they are, the ignored ones left out."""
-    entries = {entry.path: entry for entry in backend.read_tree(head.oid)} if head.oid is not None else {}
-    for entry in backend.status(path):
-        entries.pop(entry.path, None)
-        if entry.index is not ChangeKind.UNTRACKED or not entry.path.endswith("/"):
-            entries.update((found.path, found) for found in _read(backend, path, entry.path))
-    if not entries:
-        return None
-    author = Signature.now("arboretum", "arboretum@localhost")
-    return backend.write_commit(
-        tree=backend.write_tree(tuple(entries.values())),
-        parents=(head.oid,) if head.oid is not None else (),
-        message=f"{_message(path)}\n",
-        author=author,
-        committer=author,
-    )
+    def _snapshot(self, path: str, head: Head) -> Oid | None:
+        """A plain commit on HEAD of all files as they are, the ignored ones left out."""
+        entries = {entry.path: entry for entry in self._backend.read_tree(head.oid)} if head.oid is not None else {}
+        for entry in self._backend.status(path):
+            entries.pop(entry.path, None)
+            if entry.index is not ChangeKind.UNTRACKED or not entry.path.endswith("/"):
+                entries.update((found.path, found) for found in _read(self._backend, path, entry.path))
+        if not entries:
+            return None
+        author = Signature.now("arboretum", "arboretum@localhost")
+        return self._backend.write_commit(
+            tree=self._backend.write_tree(tuple(entries.values())),
+            parents=(head.oid,) if head.oid is not None else (),
+            message=f"{self._message}\n",
+            author=author,
+            committer=author,
+        )
 
 
 def _read(backend: GitBackend, root: str, name: str) -> Iterator[TreeEntry]:

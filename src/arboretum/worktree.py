@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from arboretum.backends.base import ANY
 from arboretum.errors import GitOperationError, UsageError, WorktreeLockedError, WorktreeNotFoundError
 from arboretum.interrupts import to_the_end
 from arboretum.process.model import CommandRequest, CommandResult
+from arboretum.removal import Removal
 from arboretum.salvage import salvage
 from arboretum.stashes import WorktreeStash
 from arboretum.values import (
@@ -215,33 +215,25 @@ class Worktree:
         """
         self.path = self.repository.backend.move_worktree(self.path, _absolute(path)).path
 
-    def remove(self, *, force: bool = False) -> RefName | None:
+    def remove(self, *, force: bool = False) -> Removal:
         """Remove it. What only it holds is kept as a commit under ``refs/arboretum/salvage/``.
 
         That is what `force` discards (ignored files and nested repositories excepted), and commits that nothing but
-        its detached HEAD reaches.
+        its detached HEAD reaches. When this returns, folder and record are out of sight and its branch is free; its
+        files are looked through and deleted behind, before the repository is closed or the process ends.
 
         Args:
             force: Remove it although it holds changes or untracked files.
 
         Returns:
-            The salvage ref if there was something to keep.
+            The removal: its ``kept`` is the salvage ref if there was something to keep, its ``wait`` waits for the end.
 
         Raises:
             DirtyWorktreeError: It holds changes and `force` was not given.
             WorktreeLockedError: It is locked; that is never broken.
             WorktreeNotFoundError: The folder is no longer this worktree; it was left alone.
         """
-        backend = self.repository.backend
-        keep = not self.info.is_main and os.path.isdir(self.path) and (force or self.is_clean())
-        kept = self.salvage() if keep else None
-        try:
-            backend.remove_worktree(self.path, force=force)
-        except GitOperationError:
-            if kept is not None:
-                backend.update_ref(kept, None, ANY)
-            raise
-        return kept
+        return self.repository.removals.begin(self.path, force=force)
 
     def salvage(self) -> RefName | None:
         """Keep uncommitted work, and commits of a detached HEAD, under ``refs/arboretum/salvage/``.
@@ -395,13 +387,18 @@ class Worktrees:
             tree = Worktree(self._repository, os.path.join(os.path.realpath(own), "worktree"))
         if tree is not None and tree.path in self:
             with contextlib.suppress(WorktreeLockedError):  # locked in the block: it is to stay
-                tree.remove(force=True)
+                tree.remove(force=True).wait()
         if own is not None:
             with contextlib.suppress(OSError):
                 os.rmdir(own)
 
     def prune(self, *, dry_run: bool = False) -> tuple[WorktreeInfo, ...]:
-        """Remove the records of worktrees whose folders are gone; locked ones stay. Returns them."""
+        """Remove the records of worktrees whose folders are gone; locked ones stay. Returns them.
+
+        What removals of processes that died have left is put in order, too: their work is kept, their files go.
+        """
+        if not dry_run:
+            self._repository.removals.sweep()
         return self._repository.backend.prune_worktrees(dry_run=dry_run)
 
     def repair(self, paths: Iterable[StrPath] = ()) -> None:

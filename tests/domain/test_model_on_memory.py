@@ -77,7 +77,7 @@ def test_a_dirty_worktree_is_not_removed_without_force(repo: Repository, tmp_pat
     with pytest.raises(DirtyWorktreeError):
         tree.remove()
     assert (tmp_path / "w" / "new.txt").read_text() == "work"
-    assert tree.remove(force=True) is not None
+    assert tree.remove(force=True).kept is not None
     assert not (tmp_path / "w").exists()
 
 

@@ -92,7 +92,7 @@ def test_the_whole_life_of_a_worktree_at_an_odd_place(repo: Repository, tmp_path
     tree.move(tmp_path / f"{name} moved")
     os.rename(tree.path, tmp_path / name / "by hand")
     repo.worktrees.repair([tmp_path / name / "by hand"])
-    repo.worktrees.get(tmp_path / name / "by hand").remove()
+    repo.worktrees.get(tmp_path / name / "by hand").remove().wait()
     assert len(list(repo.worktrees)) == 1
     assert not list(tmp_path.rglob("PWNED"))
 

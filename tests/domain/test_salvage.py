@@ -48,7 +48,7 @@ def test_forced_removal_keeps_changes_as_a_stash(repo: Repository, real: Reposit
     Path(tree.path, "x.o").write_text("ignored\n")
     with pytest.raises(DirtyWorktreeError):
         tree.remove()
-    ref = tree.remove(force=True)
+    ref = tree.remove(force=True).kept
     assert not Path(tree.path).exists()
     assert salvaged(real) == [ref]
     real.git("stash", "apply", "-q", "--index", str(ref))
@@ -67,7 +67,7 @@ def test_work_without_a_commit_to_stand_on_is_kept(repo: Repository, real: Repos
     os.chmod(f"{tree.path}/run", 0o755)
     os.symlink("nowhere", f"{tree.path}/link")
     Path(os.fsdecode(os.fsencode(tree.path) + b"/\xff")).write_text("ugly\n")
-    ref = tree.remove(force=True)
+    ref = tree.remove(force=True).kept
     assert ref is not None
     listed = real.git("ls-tree", "-r", "-z", ref).split("\0")
     assert [(line[:6], line.partition("\t")[2]) for line in listed if line] == [
@@ -88,7 +88,7 @@ def test_work_in_the_middle_of_a_conflict_is_kept(repo: Repository, real: Reposi
     assert any(entry.is_conflict for entry in tree.status())
     text = Path(tree.path, "a.txt").read_text()
     assert "<<<<<<<" in text
-    ref = tree.remove(force=True)
+    ref = tree.remove(force=True).kept
     assert real.git("show", f"{ref}:a.txt") == text.rstrip("\n")
     assert real.git("show", f"{ref}:d/b.txt") == "1"
 
@@ -104,12 +104,12 @@ def test_commits_of_a_detached_head_are_kept(repo: Repository, real: RepositoryB
         if tagged:
             real.git("tag", "-a", "-m", "x", "v1", oid)
             real.git("tag", "not-a-commit", "HEAD^{tree}")
-        ref = tree.remove()
+        ref = tree.remove().kept
         assert (ref is None) is tagged
         kept = kept or oid
     assert [real.git("rev-parse", ref) for ref in salvaged(real)] == [kept]
     clean = repo.worktrees.add(tmp_path / "w", detach="v1")
-    assert clean.remove() is None
+    assert clean.remove().kept is None
 
 
 def test_a_removal_that_is_refused_keeps_nothing_and_takes_nothing(

@@ -3,8 +3,8 @@
 An admin folder is made aside and renamed into place, so that nobody, git included, ever sees a half-made one: that is
 the race that breaks concurrent ``git worktree add``. One lock of the common git directory is held around each change
 of the set of worktrees; the kernel lets go of it when its holder dies. Nothing here runs git, so a library that has no
-worktree operations of its own can use it, too. Reading is in `arboretum.backends.admin_records`, removing
-in `arboretum.backends.admin_removal`.
+worktree operations of its own can use it, too. Reading is in `arboretum.backends.admin_records`, the lock in
+`arboretum.backends.admin_guard`, removing in `arboretum.backends.admin_removal`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Final
 
 from attrs import define
 
+from arboretum.backends.admin_guard import READERS_GRACE, because
 from arboretum.backends.admin_records import (
     AdminRecord,
     parse_head,
@@ -28,7 +29,7 @@ from arboretum.backends.admin_records import (
     sanitised_name,
     without_own_keys,
 )
-from arboretum.backends.admin_removal import READERS_GRACE, AdminRemoval, because
+from arboretum.backends.admin_removal import AdminRemoval
 from arboretum.backends.atomic_files import (
     make_folders,
     permissions,

@@ -1,212 +1,329 @@
-"""Taking worktrees and their records away, and the one lock around all changes of the set of worktrees.
+"""Removing worktrees: out of sight at once, their space given back behind.
 
-A record that goes is hidden first (git skips one without its link) and deleted some milliseconds later, so that a git
-that has just looked at it can read on.
+The folder is renamed and the record goes by a rename as well; what is in it is kept and deleted later, by whoever
+calls `AdminRemoval.finish`, or `AdminRemoval.sweep` when that process has died. `arboretum.backends.set_aside` says
+what lies where meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define, field
 
-from arboretum.backends.admin_records import AdminRecord, AdminRecords
-from arboretum.backends.atomic_files import age, permissions, remove_tree
-from arboretum.errors import (
-    DirtyWorktreeError,
-    GitOperationError,
-    GitPermissionError,
-    InvalidValueError,
-    WorktreeLockedError,
-    WorktreeNotFoundError,
+from arboretum.backends.admin_guard import READERS_GRACE, AdminGuard
+from arboretum.backends.admin_records import AdminRecord, parse_head
+from arboretum.backends.atomic_files import (
+    mount_points,
+    permissions,
+    read_text,
+    remove_tree,
+    rename_new,
+    write_new,
+    write_text,
 )
-from arboretum.values import WorktreeInfo
+from arboretum.backends.base import Keeper
+from arboretum.backends.set_aside import Note, SetAside, hide, restore
+from arboretum.errors import DirtyWorktreeError, GitOperationError, GitPermissionError
+from arboretum.values import RefName
 
-#: Seconds for which an admin folder without its link is taken for one that git is making right now.
-_HALF_MADE: Final = 60.0
-#: Seconds that pass between hiding an admin folder and taking it away: a git that has just looked at it reads on.
-READERS_GRACE: Final = 0.008
-#: Seconds between two looks at the lock while another process holds it; an add holds it for half a millisecond.
-_POLL: Final = 0.002
+#: What the lock of a worktree says for the moment in which its record is hidden.
+_BEING_REMOVED: Final = "being removed by arboretum\n"
+
+_log = logging.getLogger(__name__)
 
 
-@frozen
-class _Hidden:
-    """An admin folder that nobody finds any more, and what it is: its name may be used again."""
-
-    folder: str
-    inode: int
+def _nothing(_path: str) -> None:
+    """Do nothing."""
 
 
 @define(eq=False)
-class AdminRemoval(AdminRecords):
-    """Removes worktrees and records of one repository. Arguments as `AdminRecords`."""
+class AdminRemoval(AdminGuard):
+    """Removes the worktrees of one repository.
+
+    Args:
+        common_dir: As `AdminRecords`; so are the others but the last.
+        main_path: See there.
+        read_ref: See there.
+        asides: The git directories of worktrees that are set aside, by folder: there they can be worked with.
+    """
+
+    asides: dict[str, str] = field(factory=dict)
 
     @property
-    def own(self) -> str:
-        """The folder of our own in the common git directory."""
-        return os.path.join(self.common_dir, "arboretum")
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the one lock around changes of the set of worktrees, against all threads and processes.
-
-        Raises:
-            GitPermissionError: The common git directory cannot be written.
-        """
-        from filelock import FileLock
-
-        try:
-            if not os.path.isdir(self.own):
-                os.makedirs(self.own, exist_ok=True)
-            lock = FileLock(os.path.join(self.own, "worktrees.lock"), thread_local=False)
-            lock.acquire(poll_interval=_POLL)
-        except OSError as error:
-            raise GitPermissionError(
-                f"cannot lock {self.own}: {error.strerror}", hint="the git directory must be writable"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    # What may not be removed or moved --------------------------------------------------------
-
-    def unlocked(self, path: str, operation: str) -> AdminRecord:
-        """The record of the worktree at `path`, when it is not locked and the folder is still that worktree.
-
-        Raises:
-            WorktreeNotFoundError: There is no such record, or the folder is something else by now.
-            WorktreeLockedError: It is locked.
-        """
-        record = self.linked(path, operation)
-        if record.locked is not None:
-            raise WorktreeLockedError(
-                f"the worktree {path} is locked" + because(record.locked),
-                operation=operation,
-                hint="unlock it first if it is yours to unlock",
-            )
-        if record.path is not None and os.path.lexists(record.path) and not record.is_still():
-            raise WorktreeNotFoundError(
-                f"{path} is no longer the worktree that was registered there; it was left alone",
-                operation=operation,
-                hint="prune or repair the worktrees",
-            )
-        return record
-
-    def linked(self, path: str, operation: str) -> AdminRecord:
-        """The record of a worktree that is not the main one."""
-        if "\0" in path:
-            raise InvalidValueError(f"{path!r} is not a path: it has a NUL")
-        if self.main_path is not None and os.path.realpath(path) == os.path.realpath(self.main_path):
-            raise GitOperationError(f"{path} is the main worktree", operation=operation)
-        return self.find(path)
-
-    def refuse_guests(self, path: str, operation: str) -> None:
-        """Refuse to take a folder away in which another worktree, or the repository itself, lives."""
-        inside = os.path.realpath(path) + "/"
-        places = [self.common_dir, *([self.main_path] if self.main_path is not None else [])]
-        places += [record.path for record in self.records() if record.path is not None]
-        for place in places:
-            if os.path.realpath(place).startswith(inside) and os.path.lexists(place):
-                raise DirtyWorktreeError(
-                    f"{place} lies inside {path}", operation=operation, hint="move or remove that one first"
-                )
+    def _removed(self) -> str:
+        return os.path.join(self.own, "removed")
 
     # Removing --------------------------------------------------------------------------------
 
     def remove(self, path: str) -> None:
-        """Remove a worktree's folder and record, whatever it holds: renamed away first, deleted behind.
+        """Remove a worktree's folder and record, whatever it holds. Errors as `set_aside` and `finish`."""
+        try:
+            taken = self.set_aside(path)
+        except GitPermissionError as error:
+            if not lacks_space(error):
+                raise
+            self.remove_in_place(path)
+        else:
+            if taken is not None:
+                self.finish(taken)
+
+    def discard(self, path: str, keeper: Keeper, *, needs_link: bool) -> Callable[[], None]:
+        """See `WorktreeAdmin.discard_worktree`.
+
+        Args:
+            path: The worktree.
+            keeper: Keeps its work.
+            needs_link: Whether `keeper` cannot work with a worktree whose record is hidden.
+        """
+        record = self._removable(path)
+        is_there = record.path is not None and os.path.isdir(record.path)
+        # The links of submodules lead nowhere once the folder is renamed.
+        in_place = is_there and os.path.isdir(os.path.join(record.folder, "modules"))
+        if in_place or (is_there and needs_link):
+            keeper.before(path)
+        if in_place:
+            keeper.behind(path)
+        try:
+            taken = self.set_aside(path, _nothing if in_place or needs_link else keeper.before)
+        except GitPermissionError as error:
+            if not lacks_space(error):
+                raise
+            if is_there:
+                keeper.before(path)
+                keeper.behind(path)
+            self.remove_in_place(path)
+            return lambda: None
+        if taken is None:
+            return lambda: None
+        return lambda: self.finish(taken, _nothing if in_place else keeper.behind)
+
+    def set_aside(self, path: str, meanwhile: Callable[[str], None] = _nothing) -> SetAside | None:
+        """Take a worktree out of sight: its folder renamed aside, its record gone; `finish` does the rest.
+
+        Args:
+            path: The worktree.
+            meanwhile: Called with the folder's new path while git's readers get through with the record. If it
+                raises, the worktree is as it was.
+
+        Returns:
+            The worktree, in this process's hands; None when its folder was missing, and all is done.
 
         Raises:
             WorktreeNotFoundError: It is not (or no longer) a worktree of this repository.
             WorktreeLockedError: It is locked.
-            DirtyWorktreeError: Another worktree lies inside it.
+            DirtyWorktreeError: Another worktree, or another file system, lies inside it.
+            GitPermissionError: It cannot be changed, or there is no space to write down what is done.
         """
-        with self.lock(), permissions(path):
-            record = self.unlocked(path, "remove_worktree")
-            doomed = None
-            if record.path is not None and os.path.lexists(record.path):
-                self.refuse_guests(record.path, "remove_worktree")
-                parent, name = os.path.split(record.path)
-                doomed = os.path.join(parent, f".{name[:100]}.removed-{secrets.token_hex(4)}")
-                os.rename(record.path, doomed)
-            try:
-                hidden = self._hide(record)
-            except OSError:
-                if doomed is not None and record.path is not None:
-                    os.rename(doomed, record.path)
-                raise
-        self._take_away([hidden])
-        if doomed is not None:
-            remove_tree(doomed)
+        taken = self._take(path)
+        if taken is None:
+            return None
+        through = time.monotonic() + READERS_GRACE
+        try:
+            self.asides[taken.folder] = os.path.join(self.base, taken.note.record)
+            meanwhile(taken.folder)
+            time.sleep(max(0.0, through - time.monotonic()))
+            with self.lock(), permissions(path):
+                self._take_record(taken)
+        except BaseException:
+            with self.lock():
+                self._put_back(taken)
+            raise
+        return taken
 
-    def discard(self, record: AdminRecord) -> None:
+    def finish(self, taken: SetAside, keep: Callable[[str], None] = _nothing) -> None:
+        """Give the space of a worktree back that was set aside.
+
+        Args:
+            taken: The worktree.
+            keep: Called with its folder before anything in it is lost. If it raises, the worktree is put back.
+
+        Raises:
+            GitPermissionError: Something cannot be deleted; a later sweep tries again.
+        """
+        try:
+            if not taken.is_kept:
+                try:
+                    keep(taken.folder)
+                    taken.mark_kept()
+                except BaseException:
+                    with self.lock():
+                        self._put_back(taken)
+                    raise
+            with permissions(taken.folder):
+                taken.delete_files()
+                self._strike(taken)
+        finally:
+            self._let_go(taken)
+
+    def sweep(self, keep: Callable[[str], None]) -> None:
+        """Put in order what removals of dead processes have left: carried to their end, or taken back.
+
+        What cannot be put in order stays, and is told in the log.
+
+        Args:
+            keep: As for `finish`; some of what is worth keeping may be kept already.
+        """
+        if not os.path.isdir(self._removed):
+            return  # usually so, and then there is nothing to lock
+        begun: list[SetAside] = []
+        with self.lock():
+            for taken in SetAside.abandoned(self._removed):
+                with self._reported(taken):
+                    if self._goes_back(taken):
+                        self._put_back(taken)
+                        continue
+                    if taken.is_ours(taken.folder) and not taken.is_kept:
+                        self._take_record(taken)
+                    begun.append(taken)
+        for taken in begun:
+            with self._reported(taken):
+                if taken.is_ours(taken.folder):
+                    self.finish(taken, keep)
+                else:
+                    taken.delete_files()
+                    self._strike(taken)
+                    self._let_go(taken)
+
+    def _goes_back(self, taken: SetAside) -> bool:
+        """Whether a leftover had not come far enough to be carried on, or was being put back."""
+        if taken.is_whole:
+            return not taken.is_kept and taken.is_ours(taken.note.path)
+        return not (os.path.lexists(taken.folder) and os.path.lexists(taken.note.path))
+
+    def _take(self, path: str) -> SetAside | None:
+        """Rename a worktree's folder aside and hide its record."""
+        with self.lock(), permissions(path):
+            record = self._removable(path)
+            if record.path is None or not os.path.lexists(record.path):
+                hidden = self.hide_record(record)
+            else:
+                taken = SetAside.begin(self._removed, Note.of(record, self._stand(record.head)[1]))
+                try:
+                    write_new(os.path.join(record.folder, "locked"), _BEING_REMOVED)  # or a prune would take it
+                    rename_new(record.path, taken.folder)
+                    hide(record.folder)
+                except BaseException:
+                    self._put_back(taken)
+                    raise
+                return taken
+        self.take_away([hidden])
+        return None
+
+    def _removable(self, path: str) -> AdminRecord:
+        record = self.unlocked(path, "remove_worktree")
+        if record.path is not None and os.path.lexists(record.path):
+            self.refuse_guests(record.path, "remove_worktree")
+            inside = os.path.realpath(record.path) + "/"
+            for place in mount_points():
+                if place.startswith(inside):
+                    raise DirtyWorktreeError(
+                        f"a file system is mounted at {place}, inside {path}",
+                        operation="remove_worktree",
+                        hint="unmount it first",
+                    )
+        return record
+
+    def _take_record(self, taken: SetAside) -> None:
+        """Rename a hidden admin folder away; lock held."""
+        folder = os.path.join(self.base, taken.note.record)
+        if not taken.is_whole:
+            if not taken.is_record(folder):
+                raise GitOperationError(f"somebody has taken away the record of {taken.note.path}")
+            os.rename(folder, taken.admin)
+        taken.adapt()
+        self.asides[taken.folder] = taken.admin
+
+    def _put_back(self, taken: SetAside) -> None:
+        """Let a worktree be as it was before its removal began, whatever has been done; lock held.
+
+        Its branch may be in use elsewhere by now: then it stands at its commit.
+        """
+        note, whole = taken.note, taken.is_whole
+        try:
+            if taken.is_ours(taken.folder):
+                if os.path.lexists(note.path):
+                    raise GitOperationError(f"{taken.folder} cannot be put back: there is something at {note.path}")
+                rename_new(taken.folder, note.path)
+            folder = os.path.join(self.base, note.record)
+            source = taken.admin if whole else folder
+            if whole or taken.is_record(folder):
+                restore(source)
+                head = parse_head(read_text(os.path.join(source, "HEAD")))
+                if isinstance(head, RefName) and note.oid and self.user_of(head, but=note.path) is not None:
+                    write_text(os.path.join(source, "HEAD"), f"{note.oid}\n")
+                if whole:
+                    folder = self._move_back(taken, folder)
+                if read_text(os.path.join(folder, "locked")) == _BEING_REMOVED:
+                    os.unlink(os.path.join(folder, "locked"))
+            remove_tree(self._forget(taken))
+        finally:
+            self._let_go(taken)
+
+    def _move_back(self, taken: SetAside, folder: str) -> str:
+        """Rename an admin folder back among the others; under another name when somebody has used its own."""
+        os.makedirs(self.base, exist_ok=True)
+        if os.path.lexists(folder):
+            folder = f"{folder}-{secrets.token_hex(4)}"
+            write_text(os.path.join(taken.note.path, ".git"), f"gitdir: {folder}\n")
+        rename_new(taken.admin, folder)
+        return folder
+
+    def _strike(self, taken: SetAside) -> None:
+        """Delete what is left of a removal."""
+        with self.lock():
+            doomed = self._forget(taken)
+        remove_tree(doomed)
+
+    def _forget(self, taken: SetAside) -> str:
+        """Let nobody find the removal any more; lock held. Returns what is to be deleted."""
+        doomed = os.path.join(self.own, "tmp", secrets.token_hex(8))
+        os.makedirs(os.path.dirname(doomed), exist_ok=True)
+        os.rename(taken.place, doomed)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._removed)  # when it was the last one
+        return doomed
+
+    def _let_go(self, taken: SetAside) -> None:
+        self.asides.pop(taken.folder, None)
+        taken.release()
+
+    @contextlib.contextmanager
+    def _reported(self, taken: SetAside) -> Iterator[None]:
+        """Go on with the others when one leftover cannot be put in order."""
+        try:
+            yield
+        except (OSError, GitOperationError) as error:
+            _log.warning("the removal of %s could not be finished: %s", taken.note.path, error)
+            self._let_go(taken)
+
+    def remove_in_place(self, path: str) -> None:
+        """Remove a worktree where it stands, without writing anything down: for a disk that has no space for that."""
+        with self.lock(), permissions(path):
+            record = self._removable(path)
+            hidden = self.hide_record(record)
+        self.take_away([hidden])
+        if record.path is not None:
+            with permissions(path):
+                remove_tree(record.path)
+
+    def undo(self, record: AdminRecord) -> None:
         """Take back what `add` made, after a failure to fill it."""
         with self.lock():
-            hidden = self._hide(record)
-        self._take_away([hidden])
+            hidden = self.hide_record(record)
+        self.take_away([hidden])
         if record.path is not None:
             remove_tree(record.path)
 
-    def _hide(self, record: AdminRecord) -> _Hidden:
-        """Let nobody find an admin folder any more: git skips one without a link, and so do we."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(record.folder, "gitdir"))
-        with contextlib.suppress(FileNotFoundError):
-            return _Hidden(record.folder, os.stat(record.folder).st_ino)
-        return _Hidden(record.folder, -1)
 
-    def _take_away(self, hidden: Sequence[_Hidden]) -> None:
-        """Delete hidden admin folders, once those that were just reading them are through."""
-        time.sleep(READERS_GRACE)
-        with self.lock():
-            doomed = [self._rename_aside(one) for one in hidden]
-        for folder in doomed:
-            if folder is not None:
-                remove_tree(folder)
-
-    def _rename_aside(self, hidden: _Hidden) -> str | None:
-        """Rename a hidden admin folder away; None when somebody pruned it (and may have used its name again)."""
-        doomed = os.path.join(self.own, "tmp", secrets.token_hex(8))
-        os.makedirs(os.path.dirname(doomed), exist_ok=True)
-        try:
-            if os.stat(hidden.folder).st_ino != hidden.inode or os.path.lexists(f"{hidden.folder}/gitdir"):
-                return None
-            os.rename(hidden.folder, doomed)
-        except FileNotFoundError:
-            return None
-        return doomed
-
-    def prune(self, *, dry_run: bool = False) -> tuple[WorktreeInfo, ...]:
-        """Remove the records of worktrees that are gone; ones that git may be making right now stay."""
-        pruned: list[WorktreeInfo] = []
-        hidden: list[_Hidden] = []
-        with self.lock(), permissions(self.base):
-            for record in self.records():
-                if record.prunable() is None or (record.link is None and age(record.folder) < _HALF_MADE):
-                    continue
-                pruned.append(self.info(record))
-                if not dry_run:
-                    hidden.append(self._hide(record))
-        if hidden:
-            self._take_away(hidden)
-        return tuple(sorted(pruned, key=lambda info: os.fsencode(info.path)))
-
-    def drop(self, record: AdminRecord) -> None:
-        """Forget a record; the lock is held."""
-        hidden = self._hide(record)
-        time.sleep(READERS_GRACE)
-        doomed = self._rename_aside(hidden)
-        if doomed is not None:
-            remove_tree(doomed)
-
-
-def because(reason: str) -> str:
-    """A reason as it is put behind a sentence."""
-    return f" ({reason})" if reason else ""
+def lacks_space(error: BaseException) -> bool:
+    """Whether it is for want of space that something could not be written."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import functools
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -22,6 +23,7 @@ _READING: Final = os.O_RDONLY | os.O_CLOEXEC
 # What `os.fsdecode` does, without its checks of what it is given.
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 _RENAME_NOREPLACE: Final = 1
 _RENAME_EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
@@ -155,6 +157,16 @@ def remove_tree(path: str) -> None:
         shutil.rmtree(path, onexc=make_writable)
     else:
         shutil.rmtree(path, onerror=make_writable)
+
+
+def mount_points() -> list[str]:
+    """Where file systems are mounted; nothing where the system does not tell (other than Linux)."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            fields = [line.split(b" ")[4] for line in file]
+    except OSError:
+        return []
+    return [os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), path)) for path in fields]
 
 
 def age(path: str) -> float:

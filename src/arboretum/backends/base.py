@@ -15,7 +15,7 @@ Rules for every method:
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from arboretum.values import (
@@ -64,6 +64,16 @@ class AnyValue(enum.Enum):
 ANY: Final = AnyValue.ANY
 #: The expected value of a ref: an id, None for "must not exist", or `ANY`.
 Expected = Oid | None | AnyValue
+
+
+class Keeper(Protocol):
+    """Keeps the work in a worktree that is being discarded."""
+
+    def before(self, path: str) -> None:
+        """Keep what only the git directory of the worktree holds; `path` is where its folder is then."""
+
+    def behind(self, path: str) -> None:
+        """Keep what its files hold, perhaps in another thread and with the folder at another path."""
 
 
 class ObjectReader(Protocol):
@@ -178,6 +188,22 @@ class WorktreeAdmin(Protocol):
         - Raises WorktreeNotFoundError, WorktreeLockedError (also with `force`), DirtyWorktreeError (changes or
           untracked files, or submodules; not with `force`). The main worktree is never removed.
         - A folder that is no longer this worktree is left alone and refused with WorktreeNotFoundError.
+        """
+
+    def discard_worktree(self, path: str, keeper: Keeper, *, force: bool = False) -> Callable[[], None]:
+        """Take a linked worktree out of sight; what is returned keeps its work and deletes it, and is to be called.
+
+        - When it returns, neither the folder is at its path nor the record in the list, and its branch is free. What
+          it returns may be called in another thread, before the backend is closed.
+        - If `keeper` raises, here or there, the worktree is put back and the error goes on.
+        - Of a missing folder nothing is kept. Raises what `remove_worktree` raises.
+        """
+
+    def sweep_discarded(self, keep: Callable[[str], None]) -> None:
+        """Put in order what `discard_worktree` of dead processes has left: put back, or carried to its end.
+
+        - `keep` is called with the folder of each that has not been kept as a whole, before it is deleted.
+        - Nothing is told from its name or age: what lives is not touched, nor what only looks like a leftover.
         """
 
     def move_worktree(self, path: str, new_path: str) -> WorktreeInfo:
@@ -325,6 +351,6 @@ class BackendFactory(Protocol):
 
 
 __all__ = [
-    "ANY", "AnyValue", "BackendFactory", "Capability", "Expected", "GitBackend", "ObjectReader", "RefStore",
+    "ANY", "AnyValue", "BackendFactory", "Capability", "Expected", "GitBackend", "Keeper", "ObjectReader", "RefStore",
     "WorkingTree", "WorktreeAdmin",
 ]  # fmt: skip

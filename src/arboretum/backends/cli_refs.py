@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from arboretum.backends import parsing
 from arboretum.backends.admin_files import AdminRecord
-from arboretum.backends.base import ANY, AnyValue, Expected
+from arboretum.backends.base import ANY, AnyValue, Expected, Keeper
 from arboretum.backends.cli_objects import CliObjects
 from arboretum.errors import DirtyWorktreeError, GitOperationError, InvalidValueError, RefNotFoundError
 from arboretum.values import Oid, Ref, RefName, StatusEntry, WorktreeInfo, WorktreeSpec
@@ -129,7 +129,7 @@ class CliRefs(CliObjects):
                     operation="add_worktree", at=at,
                 )  # fmt: skip
         except BaseException:
-            self.admin.discard(record)
+            self.admin.undo(record)
             raise
 
     def _has_hook(self, name: str) -> bool:
@@ -140,6 +140,20 @@ class CliRefs(CliObjects):
 
     def remove_worktree(self, path: str, *, force: bool = False) -> None:
         """See `WorktreeAdmin`."""
+        self._removable(path, force=force)
+        self.admin.remove(path)
+
+    def discard_worktree(self, path: str, keeper: Keeper, *, force: bool = False) -> Callable[[], None]:
+        """See `WorktreeAdmin`."""
+        self._removable(path, force=force)
+        return self.admin.discard(path, keeper, needs_link=False)
+
+    def sweep_discarded(self, keep: Callable[[str], None]) -> None:
+        """See `WorktreeAdmin`."""
+        self.admin.sweep(keep)
+
+    def _removable(self, path: str, *, force: bool) -> AdminRecord:
+        """The record of a worktree that may be removed."""
         record = self.admin.unlocked(path, "remove_worktree")
         if not force and record.path is not None and os.path.isdir(record.path):
             if os.path.isdir(os.path.join(record.folder, "modules")):
@@ -153,7 +167,7 @@ class CliRefs(CliObjects):
                     operation="remove_worktree",
                     hint="commit or stash them, or remove it with force",
                 )
-        self.admin.remove(path)
+        return record
 
     def changes(self, worktree: str) -> tuple[StatusEntry, ...]:
         """What a removal would lose: changes and untracked files (ignored ones are not counted, as in git)."""

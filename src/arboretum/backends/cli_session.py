@@ -36,6 +36,7 @@ class CliSession:
     sha256: bool
     objects: ObjectServer = field(init=False, repr=False)
     refs: RefFiles = field(init=False, repr=False)
+    asides: dict[str, str] = field(factory=dict, init=False, repr=False)
     _servers: dict[tuple[str, ...], GitServers] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -59,6 +60,7 @@ class CliSession:
             relative=_is_true(self.settings.get("extensions.relativeworktrees", "false")),
             origin=self.command.git_dir,
             committer=self._committer,
+            asides=self.asides,
         )
 
     def _main_path(self) -> str | None:
@@ -110,6 +112,8 @@ class CliSession:
         """
         if "\0" in worktree:
             raise InvalidValueError(f"{worktree!r} is not a path: it has a NUL")
+        if worktree in self.asides:
+            return self.asides[worktree], worktree
         link = os.path.join(worktree, ".git")
         if os.path.isdir(link) and os.path.realpath(link) == os.path.realpath(self.common_dir):
             return self.common_dir, worktree

@@ -133,10 +133,11 @@ def remove(context: Context, path: str, force: bool) -> int:
     """Remove the worktree at PATH."""
     with context.repository() as repository:
         tree = repository.worktrees.get(os.path.join(context.folder, path))
-        kept = tree.remove(force=force)
+        removal = tree.remove(force=force)
+        removal.wait()
     context.renderer.note(f"removed {tree.path}")
-    if kept is not None:
-        context.renderer.note(f"its uncommitted work is kept; bring it back with: git stash apply {kept}")
+    if removal.kept is not None:
+        context.renderer.note(f"its uncommitted work is kept; bring it back with: git stash apply {removal.kept}")
     return ExitCode.HOLDS
 
 

@@ -21,7 +21,8 @@ _OLD: Final = 86400.0
 
 
 def remove_asides(repository: Repository, step: Step) -> None:
-    """Delete what is left of half-made and half-removed worktree records."""
+    """Put in order what is left of half-made worktree records, and of removals that were cut short."""
+    repository.removals.sweep()
     folder = os.path.join(repository.common_dir, "arboretum", "tmp")
     if not os.path.isdir(folder) or not os.listdir(folder):
         return

@@ -311,7 +311,7 @@ def _check_reuse(tree: Worktree, branch: str | None) -> None:
 
 def _remove(repository: Repository, path: StrPath, *, force: bool) -> None:
     try:
-        kept = repository.worktrees.get(path).remove(force=force)
+        kept = repository.worktrees.get(path).remove(force=force).kept
     except (ArboretumError, OSError) as error:
         _log.warning("the worktree %s was not removed: %s", os.fspath(path), error)
     else:

@@ -185,9 +185,27 @@ def add_orphan(world: World, place: int, branch: int) -> Any:
     return world.backend.add_worktree(WorktreeSpec(world.place(place), orphan=branch_of(branch)))
 
 
-def remove_worktree(world: World, place: int, force: bool) -> None:
-    """Remove a worktree."""
-    world.backend.remove_worktree(world.place(place), force=force)
+def remove_worktree(world: World, place: int, force: bool) -> Any:
+    """Remove a worktree; by force it is discarded, with a look at what is in it before each step."""
+    if not force:
+        return world.backend.remove_worktree(world.place(place))
+    looker = _Looker(world.backend)
+    world.backend.discard_worktree(world.place(place), looker, force=True)()
+    return tuple(looker.seen)
+
+
+@define(eq=False)
+class _Looker:
+    """A keeper that only looks."""
+
+    backend: GitBackend
+    seen: list[Any] = field(factory=list)
+
+    def before(self, path: str) -> None:
+        self.seen.append(self.backend.head(path).oid)
+
+    def behind(self, path: str) -> None:
+        self.seen.append(self.backend.status(path))
 
 
 def move_worktree(world: World, old: int, new: int) -> Any:

@@ -55,7 +55,7 @@ GAPS: Final = (
     Gap(
         "pygit2",
         ("status", "stage", "checkout", "reset", "clean", "apply", "cherry_pick", "stash_create", "stash_apply",
-         "add_worktree", "remove_worktree"),
+         "add_worktree", "remove_worktree", "discard_worktree"),
         "libgit2 runs no filter programs (LFS), knows no sparse checkout and fetches no missing object: where one of "
         "these matters, the operation is refused.",
     ),

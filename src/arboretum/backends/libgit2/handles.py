@@ -146,6 +146,7 @@ class Handles:
 
     path: str
     layout: Layout
+    asides: dict[str, str] = field(factory=dict, init=False, repr=False)
     _generation: int = field(default=0, init=False)
     _state: _ThreadState = field(factory=_ThreadState, init=False, repr=False)
 
@@ -189,6 +190,8 @@ class Handles:
         return opened.repository
 
     def _open_member(self, path: str) -> pygit2.Repository:
+        if path in self.asides:  # its own link does not lead to its record, but that leads to it
+            return open_repository(self.asides[path])
         try:
             repository = open_repository(path)
         except RepositoryNotFoundError as error:

@@ -8,12 +8,13 @@ out. The admin files are read and written by `arboretum.backends.admin_files`; l
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pygit2
 
 from arboretum.backends.admin_files import AdminFiles, AdminRecord
+from arboretum.backends.base import Keeper
 from arboretum.backends.libgit2 import gate
 from arboretum.backends.libgit2.configuration import Settings
 from arboretum.backends.libgit2.faults import operation
@@ -49,7 +50,8 @@ class Worktrees(Objects):
             return Oid(oid) if oid is not None else None
 
         main = None if self.is_bare else layout.common_dir.removesuffix("/.git")
-        return AdminFiles(layout.common_dir, main, read_ref, relative=Settings.of(repository).flag(_RELATIVE))
+        relative = Settings.of(repository).flag(_RELATIVE)
+        return AdminFiles(layout.common_dir, main, read_ref, relative=relative, asides=self.handles.asides)
 
     @operation
     def list_worktrees(self) -> tuple[WorktreeInfo, ...]:
@@ -102,7 +104,7 @@ class Worktrees(Objects):
             repository = self.handles.at(record.path)
             write_all(repository, pygit2_tree(repository, oid))
         except BaseException:
-            self.admin().discard(record)
+            self.admin().undo(record)
             raise
 
     @operation
@@ -114,16 +116,33 @@ class Worktrees(Objects):
         admin.remove(path)
 
     def _refuse_dirty(self, record: AdminRecord, path: str) -> None:
-        repository = self.handles.at(path)
-        settings = Settings.of(repository)
-        gate.refuse_sparse(settings, "remove_worktree")
-        gate.refuse_filters(settings, self.handles.layout.common_dir, "remove_worktree")
-        changed = survey(repository, untracked=True, ignored=False, renames=False)
+        self._refuse_unreadable(path)
+        changed = survey(self.handles.at(path), untracked=True, ignored=False, renames=False)
         if changed or os.path.isdir(os.path.join(record.folder, "modules")):
             raise DirtyWorktreeError(
                 f"the worktree at {path} has changes, untracked files or submodules",
                 hint="commit or stash them, or use force",
             )
+
+    def _refuse_unreadable(self, path: str) -> None:
+        """Refuse to tell whether a worktree holds work where libgit2 tells it wrongly."""
+        settings = Settings.of(self.handles.at(path))
+        gate.refuse_sparse(settings, "remove_worktree")
+        gate.refuse_filters(settings, self.handles.layout.common_dir, "remove_worktree")
+
+    @operation
+    def discard_worktree(self, path: str, keeper: Keeper, *, force: bool = False) -> Callable[[], None]:
+        admin = self.admin()
+        record = admin.unlocked(path, "remove_worktree")
+        if record.path is not None and os.path.lexists(record.path):
+            self._refuse_unreadable(record.path)
+            if not force:
+                self._refuse_dirty(record, record.path)
+        return admin.discard(path, keeper, needs_link=True)
+
+    @operation
+    def sweep_discarded(self, keep: Callable[[str], None]) -> None:
+        self.admin().sweep(keep)
 
     @operation
     def move_worktree(self, path: str, new_path: str) -> WorktreeInfo:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import define
 
+from arboretum.backends.base import Keeper
 from arboretum.backends.memory import switching
 from arboretum.backends.memory.state import WorktreeRecord, exclusive
 from arboretum.backends.memory.working import MemoryWorkingTree
@@ -119,6 +120,26 @@ class MemoryWorktrees(MemoryWorkingTree):
     @exclusive
     def remove_worktree(self, path: str, *, force: bool = False) -> None:
         """See `WorktreeAdmin`."""
+        record = self._removable(path, force=force)
+        if not self.state.is_gone(record):
+            self.state.disk.remove(record.path)
+        del self.state.linked[record.name]
+
+    @exclusive
+    def discard_worktree(self, path: str, keeper: Keeper, *, force: bool = False) -> Callable[[], None]:
+        """See `WorktreeAdmin`."""
+        record = self._removable(path, force=force)
+        if not self.state.is_gone(record):
+            keeper.before(record.path)
+            keeper.behind(record.path)
+        self.remove_worktree(path, force=force)
+        return lambda: None
+
+    def sweep_discarded(self, keep: Callable[[str], None]) -> None:
+        """See `WorktreeAdmin`. Nothing outlives the process."""
+
+    def _removable(self, path: str, *, force: bool) -> WorktreeRecord:
+        """The record of a worktree that may be removed."""
         record = self._linked(path, "remove")
         self._refuse_locked(record, "remove")
         if not self.state.is_gone(record):
@@ -131,12 +152,11 @@ class MemoryWorktrees(MemoryWorkingTree):
                     f"the worktree at {path} has changes or untracked files", operation="remove_worktree",
                     hint="commit or stash them, or use force",
                 )  # fmt: skip
-            self.state.disk.remove(record.path)
         elif self.state.disk.names(record.path):
             raise WorktreeNotFoundError(
                 f"{path} is no longer the worktree {record.name!r}: it is left alone", operation="remove_worktree"
             )
-        del self.state.linked[record.name]
+        return record
 
     @exclusive
     def move_worktree(self, path: str, new_path: str) -> WorktreeInfo:

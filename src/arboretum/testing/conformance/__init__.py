@@ -16,14 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from arboretum.testing.conformance import errors, hostile, objects, refs, sharing, stashes, working_tree, worktrees
+from arboretum.testing.conformance import (
+    errors,
+    hostile,
+    objects,
+    refs,
+    removals,
+    sharing,
+    stashes,
+    working_tree,
+    worktrees,
+)
 from arboretum.testing.conformance.registry import Check, refused
 from arboretum.testing.maker import BackendMaker
 
 #: Every check, in the order of the port.
 CHECKS: tuple[Check, ...] = (
-    *objects.CHECKS, *refs.CHECKS, *worktrees.CHECKS, *working_tree.CHECKS, *stashes.CHECKS, *errors.CHECKS,
-    *hostile.CHECKS, *sharing.CHECKS,
+    *objects.CHECKS, *refs.CHECKS, *worktrees.CHECKS, *removals.CHECKS, *working_tree.CHECKS, *stashes.CHECKS,
+    *errors.CHECKS, *hostile.CHECKS, *sharing.CHECKS,
 )  # fmt: skip
 
 
