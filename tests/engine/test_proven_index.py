@@ -271,7 +271,9 @@ class World:
         assert _seen(kept, strict=strict) == _seen(self.fresh[commit], strict=strict)
         git = self.ground.builder.git
         assert git("rev-parse", "HEAD", cwd=str(path)) == commit
-        assert git("-c", "core.fsmonitor=false", "status", "--porcelain", "-uall", cwd=str(path)) == ""
+        # The index stays as it was proven: a status that wrote it would hide the proof that is tested here.
+        look = ("--no-optional-locks", "-c", "core.fsmonitor=false", "status", "--porcelain", "-uall")
+        assert git(*look, cwd=str(path)) == ""
         return path
 
 
@@ -318,6 +320,57 @@ def test_each_mischief_is_undone(deed):
                 with contextlib.suppress(OSError, StopIteration):
                     DEEDS[deed](path / file)
                 world.move(to, strict=DEEDS[deed] not in REFRESHING)
+
+
+def in_order(*harm: Harm) -> Harm:
+    def run(path: Path) -> None:
+        for deed in harm:
+            deed(path)
+
+    return run
+
+
+def touch_another(path: Path) -> None:
+    (_root(path) / "s" / "single").write_text("more")
+
+
+SCHEMES = {
+    "git is told to look less closely": in_order(
+        next_second, DEEDS["git config core.trustctime false"], DEEDS["git config core.checkStat minimal"],
+        change_in_place,
+    ),
+    "odd rights are put into the index, which then is not the newest in it": in_order(
+        DEEDS["chmod 4644"], DEEDS["git update-index --refresh"], next_second, touch_another, _git("add", "s/single"),
+    ),
+    "a hidden file, and an index that ends as before": in_order(
+        DEEDS["chmod 4644"], change_in_place, forged_index
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_only_one_part_of_the_proof_sees(scheme):
+    """Schemes against single parts of the proof do not succeed."""
+    with a_world() as world:
+        for to in (world.ground.one, world.ground.two, world.ground.one):
+            path = world.move(world.ground.one, strict=False)
+            SCHEMES[scheme](path / "b")
+            world.move(to, strict=False)
+
+
+def test_a_move_looks_once():
+    """After a trial that changed files git runs once; once more, to tell what is ignored, if there is anything else."""
+    with a_world() as world:
+        world.move(world.ground.one)
+        steps: list[str] = []
+        world.pool._reset._step = steps.append
+        for deed, looks in ((next_second, 0), (touch_later, 0), (ignored_folder, 1), (replace, 1)):
+            path = world.move(world.ground.two)
+            next_second(path)
+            deed(path / "d" / "a")
+            steps.clear()
+            world.move(world.ground.three)
+            assert (steps.count("reset.files"), steps.count("reset.prove")) == (1, looks)
 
 
 def test_what_git_cannot_see_is_seen():
