@@ -22,7 +22,7 @@ from arboretum.engine.events import (
     TrialStarted,
     VerdictReached,
 )
-from arboretum.engine.journal import Journal, iter_runs, new_run_id, read_journal
+from arboretum.engine.journal import Journal, iter_runs, last_status, new_run_id, read_journal
 from arboretum.engine.model import Judgement, Outcome, Reason, Trial, Verdict
 from arboretum.engine.records import event_line, event_of_line
 from arboretum.errors import InvalidValueError, StoreError
@@ -112,6 +112,20 @@ def test_a_damaged_tail_costs_at_most_the_last_line(tmp_path_factory, cut, rubbi
         journal(finished(4))
     contents = read_journal(str(folder), "r")
     assert set(contents.trials) - {"h#3"} == {"h#1", "h#2", "h#4"}
+
+
+@given(st.lists(events, max_size=4), st.binary(max_size=40).filter(lambda end: b"\n" not in end), st.booleans())
+def test_the_end_of_a_journal_tells_its_status(tmp_path_factory, written, rubbish, live):
+    """The status read from the end alone is that of the whole journal: ended, killed, damaged, or going on."""
+    folder = str(tmp_path_factory.mktemp("runs"))
+    with Journal.open(folder, "r") as journal:
+        for event in written:
+            journal.write(event)
+        if live:
+            assert last_status(folder, "r") == read_journal(folder, "r").status == "running"
+    with open(os.path.join(folder, "r", "events.jsonl"), "ab") as file:
+        file.write(rubbish)
+    assert last_status(folder, "r") == read_journal(folder, "r").status
 
 
 def test_a_run_has_one_writer(tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import logging
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -17,7 +19,7 @@ from attrs import define
 from arboretum.bootstrap import DEFAULT_BACKEND
 from arboretum.cli.exit_codes import ExitCode, exit_code_for
 from arboretum.cli.render import Renderer
-from arboretum.errors import ArboretumError, EngineError, InterruptedRunError, UsageError
+from arboretum.errors import ArboretumError, EngineError, InterruptedRunError, RevisionNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
@@ -82,15 +84,37 @@ class Context:
     backend: str
     renderer: Renderer
 
-    def repository(self) -> Repository:
-        """The repository that the folder lies in.
+    @contextlib.contextmanager
+    def repository(self) -> Iterator[Repository]:
+        """The repository that the folder lies in; errors about a revision get the name that was probably meant.
 
         Raises:
             RepositoryNotFoundError: It lies in none.
         """
         from arboretum.repository import Repository
 
-        return Repository.discover(self.folder, backend=self.backend)
+        with Repository.discover(self.folder, backend=self.backend) as repository:
+            try:
+                yield repository
+            except ArboretumError as error:
+                _suggest(error, repository)
+                raise
+
+
+def _suggest(error: ArboretumError, repository: Repository) -> None:
+    """Put a branch or tag that is written alike into the hint of an error about a revision that is not there."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RevisionNotFoundError):
+        cause = cause.__cause__
+    told = cause.message if cause is not None else error.message
+    named = re.search("'([^'~^:@]+).*' names no commit|there is no branch '(.+)'", told)
+    if named is None:
+        return
+    text = named[1] or named[2]
+    with contextlib.suppress(ArboretumError):  # this is about a hint only
+        refs = (ref for prefix in ("refs/heads/", "refs/remotes/", "refs/tags/") for ref in repository.refs(prefix))
+        near = difflib.get_close_matches(text, [ref.name.short for ref in refs], n=1)
+        error.hint = f"did you mean {near[0]!r}?" if near else error.hint
 
 
 pass_context = click.make_pass_decorator(Context)

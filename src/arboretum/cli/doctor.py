@@ -108,7 +108,8 @@ def _cache() -> Iterator[Finding]:
 
 
 def _repository(context: Context, capabilities: dict[str, list[str]]) -> Iterator[Finding]:
-    yield Finding(what="repository", level="ok", text=context.repository().path)
+    with context.repository() as repository:
+        yield Finding(what="repository", level="ok", text=repository.path)
     for name in backend_names():
         if name == "memory":
             continue

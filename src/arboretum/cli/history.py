@@ -14,12 +14,13 @@ from arboretum.cli.options import format_option
 from arboretum.cli.orchestration import orchestrations, show_orchestration
 from arboretum.cli.ranges import show_bisect, show_each
 from arboretum.cli.run import parse_reports, show_result, write_reports
+from arboretum.cli.run_names import find_run, how_to_go_on, interruption
 from arboretum.durations import format_duration
 from arboretum.engine.archive import kept_result
-from arboretum.engine.journal import iter_runs, read_journal, runs_folder
+from arboretum.engine.journal import iter_runs, last_status, runs_folder
 from arboretum.engine.result import BisectResult, EachResult, RunResult
 from arboretum.engine.store import ResultStore
-from arboretum.errors import UsageError
+from arboretum.errors import InterruptedRunError, StoreError, UsageError
 from arboretum.orchestration.orchestrator import orchestrations_folder
 from arboretum.repository import Repository
 
@@ -46,6 +47,7 @@ def history(context: Context, limit: int, output: str) -> int:
     """List the runs and the orchestrations of this repository, the newest first."""
     with context.repository() as repository:
         rows = [*_tested(repository, limit), *orchestrations(repository, limit)]
+        unfinished = interruption(repository)
     rows = sorted(rows, key=lambda row: float(row["started"]), reverse=True)[:limit]
     if output == "json":
         context.renderer.json({"schema": "arboretum/history/1", "runs": rows})
@@ -65,12 +67,14 @@ def history(context: Context, limit: int, output: str) -> int:
             for row in rows
         ],
     )
+    if unfinished is not None:
+        context.renderer.note(unfinished)
     return ExitCode.HOLDS
 
 
 def _tested(repository: Repository, limit: int) -> list[dict[str, Any]]:
     folder = runs_folder(repository.state_dir)
-    live = {run: read_journal(folder, run).status for run in list(iter_runs(folder))[:limit]}
+    live = {run: last_status(folder, run) for run in list(iter_runs(folder))[:limit]}
     with _store(repository) as store:
         records = store.runs(limit=limit)
     return [
@@ -102,14 +106,17 @@ Examples:
 @format_option
 @pass_context
 def show(context: Context, run: str | None, reports: tuple[str, ...], trial: str | None, output: str) -> int:
-    """Show a run or an orchestration again (the last one if RUN is left out); the exit code is the run's."""
+    """Show a run or an orchestration again; the exit code is the run's.
+
+    RUN is an id, the beginning of one, or last, which it is if left out.
+    """
     with context.repository() as repository:
         tested, orchestrated = runs_folder(repository.state_dir), orchestrations_folder(repository)
         folder, name = find_run(run, tested, orchestrated)
         if folder == orchestrated:
             return show_orchestration(context, repository, name, reports, trial, output)
         targets = parse_reports(reports)
-        result = kept_result(tested, name)
+        result = _kept_result(repository, name)
         if trial is not None:
             context.renderer.text(_printed(result, trial))
             return ExitCode.HOLDS
@@ -126,6 +133,27 @@ def show(context: Context, run: str | None, reports: tuple[str, ...], trial: str
             case BisectResult():
                 show_bisect(context.renderer, repository, result, output)
     return result.exit_code
+
+
+def _kept_result(repository: Repository, run: str) -> Result:
+    """The result of the run; where there is none because it is not over, that is said.
+
+    Raises:
+        InterruptedRunError: It was killed before it had one.
+        UsageError: It is going on right now.
+        StoreError: The result cannot be read.
+    """
+    folder = runs_folder(repository.state_dir)
+    try:
+        return kept_result(folder, run)
+    except StoreError as error:
+        status = last_status(folder, run)
+        if status == "running":
+            raise UsageError(f"run {run} is going on right now", hint="wait until it has ended") from error
+        if status == "interrupted":
+            hint = how_to_go_on(repository, folder, run)
+            raise InterruptedRunError(f"run {run} was interrupted before it had a result", hint=hint) from error
+        raise
 
 
 def _printed(result: Result, text: str) -> str:
@@ -155,25 +183,11 @@ def _trials(result: Result) -> list[tuple[str, Trial]]:
             return [(trial.hypothesis, trial) for trial in result.trials]
 
 
-def find_run(text: str | None, *folders: str) -> tuple[str, str]:
-    """The folder and the id of the run whose id starts with `text`; for None of the last one.
-
-    Raises:
-        UsageError: No run, or several.
-    """
-    runs = [(run, folder) for folder in folders for run in iter_runs(folder)]
-    found = sorted(runs)[-1:] if text is None else [(run, folder) for run, folder in runs if run.startswith(text)]
-    if len(found) != 1:
-        what = "there is no run yet" if text is None else f"{len(found) or 'no'} runs start with {text!r}"
-        raise UsageError(what, hint="list the runs with: arboretum history")
-    return found[0][1], found[0][0]
-
-
 @click.command(
     epilog="""\b
 Examples:
   arboretum why 20261124-101500-a1b2c3 off-by-one
-  arboretum why 20261124 control --attempt 2      the beginning of an id is enough where it names one run
+  arboretum why last control --attempt 2
 """
 )
 @click.argument("run")
@@ -182,7 +196,10 @@ Examples:
 @format_option
 @pass_context
 def why(context: Context, run: str, hypothesis: str, attempt: int, output: str) -> int:
-    """Say why the result of HYPOTHESIS in RUN was, or was not, taken from the cache, field by field."""
+    """Say why the result of HYPOTHESIS in RUN was, or was not, taken from the cache, field by field.
+
+    RUN is an id, the beginning of one, or last.
+    """
     with context.repository() as repository, _store(repository) as store:
         _, name = find_run(run, runs_folder(repository.state_dir))
         found = store.why(name, hypothesis, attempt)

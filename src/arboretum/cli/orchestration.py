@@ -18,6 +18,7 @@ from arboretum.cli.exit_codes import ExitCode
 from arboretum.cli.options import executor_option, format_option, jobs_option
 from arboretum.cli.orchestration_live import display_for, show_board, show_split
 from arboretum.cli.run import EventLines, parse_reports
+from arboretum.cli.run_names import orchestration_named
 from arboretum.engine.journal import iter_runs
 from arboretum.engine.model import CommandSpec
 from arboretum.engine.plan_file import parse_command
@@ -138,7 +139,7 @@ Examples:
   arboretum orchestrate tasks.toml                 the result is on a branch of its own
   arboretum orchestrate tasks.toml --into main     and main is moved to it at the end
   arboretum orchestrate tasks.toml --dry-run       only the plan
-  arboretum orchestrate --resume RUN               after Ctrl-C, a crash, or amend-scope
+  arboretum orchestrate --resume last              after Ctrl-C, a crash, or amend-scope
   arboretum orchestrate --resume RUN --retry docs  take a task up again, with what was committed on its branch since
   arboretum orchestrate tasks.toml --executor dask://host:8786    the commands run on a cluster
 """,
@@ -146,7 +147,7 @@ Examples:
 @click.argument("tasks", required=False)
 @click.option("--into", metavar="BRANCH", help="Move this branch to the result at the end.")
 @click.option("--base", metavar="REV", help="Start from this revision.")
-@click.option("--resume", metavar="RUN", help="Go on with this run.")
+@click.option("--resume", metavar="RUN", help="Go on with this run: its id, the beginning of it, or last.")
 @click.option("--retry", multiple=True, metavar="TASK", help="With --resume: take up a task that did not make it.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
 @click.option("--report", "reports", multiple=True, metavar="FORMAT:FILE", help="Write json, markdown or html.")
@@ -277,6 +278,7 @@ def _carried_out(
     if resume is not None:
         if tasks is not None or into is not None or base is not None:
             raise UsageError("--resume takes everything but --jobs from the run")
+        resume = orchestration_named(repository, resume)
         known = read_board(repository, resume)
         limits = _limits(repository, known.plan, jobs, site)
         display = display_for(context.renderer, known)
@@ -351,8 +353,8 @@ def check_conflicts(context: Context, branches: Sequence[str], output: str) -> i
     epilog="""\b
 Examples:
   arboretum amend-scope 20260101-120000-abc123 docs        accept exactly the files it changed outside its scope
-  arboretum amend-scope 20260101-120000-abc123 docs --add 'src/**'
-  arboretum orchestrate --resume 20260101-120000-abc123    and then its work is merged
+  arboretum amend-scope last docs --add 'src/**'
+  arboretum orchestrate --resume last                      and then its work is merged
 """,
 )
 @click.argument("run")
@@ -361,10 +363,14 @@ Examples:
 @format_option
 @pass_context
 def amend_scope(context: Context, run: str, task: str, patterns: tuple[str, ...], output: str) -> int:
-    """Accept what TASK of RUN changed outside its scope: widen the scope and let --resume merge the work."""
+    """Accept what TASK of RUN changed outside its scope: widen the scope and let --resume merge the work.
+
+    RUN is an id, the beginning of one, or last.
+    """
     from arboretum.orchestration.orchestrator import amend_scope as amend
 
     with context.repository() as repository:
+        run = orchestration_named(repository, run)
         added, board = amend(repository, run, task, patterns)
     record = board.records[task]
     if output == "json":

@@ -62,7 +62,7 @@ Exit codes: 0 a hypothesis is supported, 1 all are falsified, 2 bad input, 3 inc
 @click.option("--repeats", type=click.IntRange(1, 10_000), help="How many trials each hypothesis gets.")
 @click.option("--timeout", type=DurationType(), help="For each trial: seconds, 90s, 5m.")
 @click.option("--stop-on", type=click.Choice(["supported"]), help="End the run as soon as one is supported.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run (the last one, or the one named).")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run: the newest one, or the one named.")
 @click.option("--dry-run", is_flag=True, help="Check the plan and say what would be run; make nothing.")
 @click.option(
     "--report",
@@ -102,13 +102,17 @@ def run(
 
     FILE is a hypotheses.toml. Without one, name revisions with --ref and the command after --.
     """
+    from arboretum.cli.run_names import interruption, run_to_resume
+
     targets = parse_reports(reports)
     with context.repository() as repository:
-        run_id = _run_to_resume(repository, words) if resume else None
+        run_id = run_to_resume(repository, words[0] if words else None) if resume else None
         plan = _resumed_plan(repository, run_id) if run_id else _plan(words, refs, base)
         plan = _overridden(plan, base=base, repeats=repeats, timeout=timeout, memory=memory, labels=labels or None)
         if dry_run:
             return _dry_run(context, repository, plan, output)
+        if not resume and (unfinished := interruption(repository)) is not None:
+            context.renderer.note(unfinished)
         result = carry_out(
             context.renderer, repository, plan, jobs=jobs, executor=executor, stop_on_supported=stop_on is not None,
             cache=not no_cache, refresh=refresh, resume=run_id, events=events,
@@ -189,18 +193,6 @@ def _overridden(plan: Plan, **changes: Any) -> Plan:
     if changes["timeout"] is not None:
         changes["auto_timeout"] = False
     return evolve(plan, **{name: value for name, value in changes.items() if value is not None})
-
-
-def _run_to_resume(repository: Repository, words: Sequence[str]) -> str:
-    from arboretum.engine.journal import iter_runs, read_journal, runs_folder
-
-    if words:
-        return words[0]
-    for run_id in iter_runs(runs_folder(repository.state_dir)):
-        contents = read_journal(runs_folder(repository.state_dir), run_id)
-        if not contents.live and contents.status != "done":
-            return run_id
-    raise UsageError("there is no interrupted run to go on with", hint="list the runs with: arboretum history")
 
 
 def _resumed_plan(repository: Repository, run_id: str) -> Plan:

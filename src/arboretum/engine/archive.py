@@ -50,6 +50,11 @@ def keep_if_possible(keep: Callable[[], None]) -> None:
         _log.warning("%s", error)
 
 
+def has_plan(runs_dir: str, run: str) -> bool:
+    """Whether the run is one of hypotheses, which can be gone on with; one over commits is just begun again."""
+    return os.path.exists(os.path.join(run_folder(runs_dir, run), _PLAN))
+
+
 def kept_plan(runs_dir: str, run: str) -> Plan:
     """What the run was asked. Raises StoreError when it is not known."""
     return cast("Plan", _kept(runs_dir, run, _PLAN, Plan))

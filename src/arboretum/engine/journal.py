@@ -8,6 +8,7 @@ lines that are damaged: after a crash that is at most the last one.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 _EVENTS_FILE: Final = "events.jsonl"
 _SYNC_SECONDS: Final = 1.0
+#: Bytes at the end of a journal in which its last event is looked for; that of an ended run takes some two hundred.
+_TAIL: Final = 4096
 
 
 def new_run_id(now: float | None = None) -> str:
@@ -202,9 +205,7 @@ def read_journal(runs_dir: str, run: str, *, decode: Callable[[bytes], RunEvent]
             live = not _try_shared_lock(file.fileno())
             lines = file.read().split(b"\n")
     except OSError as error:
-        raise StoreError(
-            f"cannot read the journal of the run {run}: {error.strerror}", hint="`arboretum history` lists the runs"
-        ) from error
+        raise _unreadable(run, error) from error
     events, damaged = [], 0
     for line in filter(None, lines):
         try:
@@ -214,6 +215,32 @@ def read_journal(runs_dir: str, run: str, *, decode: Callable[[bytes], RunEvent]
     if damaged:
         _log.warning("%d damaged line(s) in %s were left out", damaged, path)
     return JournalContents(run, tuple(events), damaged, live)
+
+
+def last_status(runs_dir: str, run: str) -> str:
+    """`JournalContents.status` of the run, from the end of its journal alone.
+
+    Raises:
+        StoreError: There is no such journal, or it cannot be read.
+    """
+    path = os.path.join(run_folder(runs_dir, run), _EVENTS_FILE)
+    try:
+        with open(path, "rb") as file:
+            live = not _try_shared_lock(file.fileno())
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            lines = file.read().split(b"\n")
+    except OSError as error:
+        raise _unreadable(run, error) from error
+    for line in filter(None, reversed(lines)):
+        with contextlib.suppress(InvalidValueError):  # damaged, or the end of a very long one
+            return JournalContents(run, (event_of_line(line),), live=live).status
+    return JournalContents(run, (), live=live).status
+
+
+def _unreadable(run: str, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot read the journal of the run {run}: {error.strerror}", hint="`arboretum history` lists the runs"
+    )
 
 
 def _try_shared_lock(descriptor: int) -> bool:
