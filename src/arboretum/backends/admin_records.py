@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from arboretum.backends.atomic_files import exists, read_bytes, read_text
+from arboretum.backends.atomic_files import exists, opened_folder, path_bytes, read_bytes, read_text
 from arboretum.errors import GitPermissionError, WorktreeNotFoundError
 from arboretum.values import Oid, RefName, WorktreeInfo
 
@@ -96,24 +96,48 @@ class AdminRecords:
     def record(self, name: str) -> AdminRecord | None:
         """The admin folder of this name; None when there is none."""
         folder = f"{self.base}/{name}"
-        head, link, locked = _files_of(folder)
+        head, link, locked = self._files_of(name)
         if head is None and link is None and not os.path.isdir(folder):
             return None
         return AdminRecord(name, folder, link, parse_head(head), locked)
 
     def infos(self) -> tuple[WorktreeInfo, ...]:
         """What there is to know of all worktrees: the main one first, then the linked ones sorted by path."""
-        linked = [info for name in self.names() if (info := self._linked_info(name)) is not None]
-        return (self.main_info(), *sorted(linked, key=lambda info: os.fsencode(info.path)))
+        linked: list[WorktreeInfo] = []
+        with opened_folder(self.base) as base:
+            for name in os.listdir(base) if base is not None else ():
+                info = self._linked_info(name, base)
+                if info is not None:
+                    linked.append(info)
+        return (self.main_info(), *sorted(linked, key=lambda info: path_bytes(info.path)))
 
-    def _linked_info(self, name: str) -> WorktreeInfo | None:
+    def _linked_info(self, name: str, base: int | None = None) -> WorktreeInfo | None:
         """`info` of the record of this name without the record between: there may be thousands of them."""
-        head, link, locked = _files_of(f"{self.base}/{name}")
+        head, link, locked = self._files_of(name, base)
         if link is None:
             return None
         branch, oid = self._stand(parse_head(head))
         prunable = None if locked is not None or exists(link) else _DANGLING
         return WorktreeInfo(_worktree_of(link), oid, branch, False, False, locked, prunable, name)
+
+    def _files_of(self, name: str, base: int | None = None) -> tuple[str | None, str | None, str | None]:
+        """What an admin folder says: the text of its HEAD, the worktree's ``.git`` file, and why it is locked.
+
+        Args:
+            name: The name of the folder.
+            base: The folder of all admin folders, if it is open.
+        """
+        folder = name if base is not None else f"{self.base}/{name}"
+        head, link = read_text(f"{folder}/HEAD", base), read_text(f"{folder}/gitdir", base)
+        # Hardly any is locked: asking first is cheaper than an exception.
+        held = f"{folder}/locked"
+        locked = read_text(held, base) if os.access(held, os.F_OK, dir_fd=base) else None
+        if link is not None:
+            link = link.rstrip("\n")
+            # Most links are absolute and plain, and normpath takes as long as reading one.
+            if not link.startswith("/") or "/." in link.removesuffix("/.git") or "//" in link:
+                link = os.path.normpath(os.path.join(self.base, name, link)) if link.strip() else None
+        return head, link, locked.removesuffix("\n") if locked is not None else None
 
     def main_info(self) -> WorktreeInfo:
         """What there is to know of the main worktree, or the bare repository."""
@@ -201,55 +225,38 @@ class AdminRecords:
         wanted = os.fsencode(branch)
         if self.main_path not in {None, but} and _uses(self.common_dir, wanted):
             return self.main_path
-        for name in self.names():
-            if _uses(f"{self.base}/{name}", wanted):
-                record = self.record(name)
-                if record is not None and record.path not in {None, but}:
-                    return record.path
+        with opened_folder(self.base) as base:
+            for name in os.listdir(base) if base is not None else ():
+                if _uses(name, wanted, base):
+                    record = self.record(name)
+                    if record is not None and record.path not in {None, but}:
+                        return record.path
         return None
-
-
-def _files_of(folder: str) -> tuple[str | None, str | None, str | None]:
-    """What an admin folder says: the text of its HEAD, the worktree's ``.git`` file, and why it is locked."""
-    head, link = read_text(f"{folder}/HEAD"), read_text(f"{folder}/gitdir")
-    # Hardly any is locked: asking first is cheaper than an exception.
-    locked = read_text(f"{folder}/locked") if os.access(f"{folder}/locked", os.F_OK) else None
-    return (
-        head,
-        _absolute(folder, link.rstrip("\n")) if link and link.strip() else None,
-        locked.removesuffix("\n") if locked is not None else None,
-    )
 
 
 def _worktree_of(link: str) -> str:
     return link.rpartition("/")[0] or "/"
 
 
-def _absolute(folder: str, path: str) -> str:
-    # Most links are absolute and plain, and normpath takes as long as reading one.
-    plain = path.startswith("/") and "/." not in path and "//" not in path
-    return path if plain else os.path.normpath(os.path.join(folder, path))
-
-
-def _uses(git_dir: str, branch: bytes) -> bool:
+def _uses(git_dir: str, branch: bytes, base: int | None = None) -> bool:
     """Whether the worktree with this git directory is on the branch, or will come back to it.
 
     Git has no index of who is on a branch, and any program may change a HEAD at any time; so an add on a branch looks
     at all of them. It is therefore kept to the fewest system calls: one file where there is a branch.
     """
-    head = read_bytes(f"{git_dir}/HEAD")
+    head = read_bytes(f"{git_dir}/HEAD", base)
     if head is not None and head.startswith(b"ref:"):
-        return head[4:].strip() == branch
-    # A rebase or bisect is at work on a detached HEAD.
-    return any(
-        (os.access(f"{git_dir}/{name}", os.F_OK) and _named_branch(f"{git_dir}/{name}") == branch)
-        for name in _BRANCH_IN_PROGRESS
-    )
+        return branch in head and head[4:].strip() == branch
+    for name in _BRANCH_IN_PROGRESS:  # a rebase or bisect is at work on a detached HEAD
+        path = f"{git_dir}/{name}"
+        if os.access(path, os.F_OK, dir_fd=base) and _named_branch(path, base) == branch:
+            return True
+    return False
 
 
-def _named_branch(path: str) -> bytes:
+def _named_branch(path: str, base: int | None) -> bytes:
     """The full name of the branch that a file of a rebase or bisect names."""
-    name = (read_bytes(path) or b"").strip()
+    name = (read_bytes(path, base) or b"").strip()
     return name if name.startswith(b"refs/") else b"refs/heads/" + name
 
 

@@ -29,25 +29,29 @@ _RENAME_EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
 
 
-def read_bytes(path: str) -> bytes | None:
+def read_bytes(path: str, at: int | None = None) -> bytes | None:
     """The whole content of a small file; None when there is none.
 
     ``os.open`` and ``os.read`` take two thirds of the time of ``open``: listing thousands of worktrees is these calls.
+
+    Args:
+        path: The file.
+        at: The folder that a relative path starts from, open; None for the current one.
 
     Raises:
         GitPermissionError: It may not be read.
     """
     try:
-        descriptor = os.open(path, _READING)
+        descriptor = os.open(path, _READING, dir_fd=at)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except PermissionError as error:
         raise GitPermissionError(f"cannot read {path}: {error.strerror}") from error
     try:
-        data = part = os.read(descriptor, _CHUNK)
-        while len(part) == _CHUNK:
-            part = os.read(descriptor, _CHUNK)
-            data += part
+        data = os.read(descriptor, _CHUNK)
+        if len(data) == _CHUNK:
+            while part := os.read(descriptor, _CHUNK):
+                data += part
     except IsADirectoryError:
         return None
     finally:
@@ -55,10 +59,29 @@ def read_bytes(path: str) -> bytes | None:
     return data
 
 
-def read_text(path: str) -> str | None:
+def read_text(path: str, at: int | None = None) -> str | None:
     """The same as surrogate-escaped text."""
-    data = read_bytes(path)
+    data = read_bytes(path, at)
     return None if data is None else data.decode(_ENCODING, _ERRORS)
+
+
+@contextlib.contextmanager
+def opened_folder(path: str) -> Iterator[int | None]:
+    """A folder to read many files of: the way to each of them is short from there. None when there is none."""
+    try:
+        descriptor = os.open(path, _READING | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def path_bytes(path: str) -> bytes:
+    """What `os.fsencode` gives, and in half of its time: for thousands of paths."""
+    return path.encode(_ENCODING, _ERRORS)
 
 
 def exists(path: str) -> bool:

@@ -23,8 +23,9 @@ from arboretum.backends.libgit2.objects import Objects, pygit2_tree
 from arboretum.backends.libgit2.refs import follow
 from arboretum.backends.libgit2.survey import survey
 from arboretum.backends.libgit2.switching import write_all
+from arboretum.backends.ref_files import RefFiles
 from arboretum.errors import DirtyWorktreeError, ObjectMissingError
-from arboretum.values import Oid, RefName, WorktreeInfo, WorktreeSpec
+from arboretum.values import Oid, WorktreeInfo, WorktreeSpec
 
 _RELATIVE: Final = "extensions.relativeWorktrees"
 
@@ -42,16 +43,11 @@ class Worktrees(Objects):
         return any(os.path.isfile(file) and _is_true(pygit2.Config(file), "core.bare") for file in files)
 
     def admin(self) -> AdminFiles:
-        """The admin files of this repository, refs looked up by this thread's handle."""
+        """The admin files of this repository; libgit2 keeps refs in files only, and reading those is quicker."""
         layout, repository = self.handles.layout, self.handles.main()
-
-        def read_ref(name: RefName) -> Oid | None:
-            oid = follow(repository, name)[1]
-            return Oid(oid) if oid is not None else None
-
         main = None if self.is_bare else layout.common_dir.removesuffix("/.git")
-        relative = Settings.of(repository).flag(_RELATIVE)
-        return AdminFiles(layout.common_dir, main, read_ref, relative=relative, asides=self.handles.asides)
+        relative, refs = Settings.of(repository).flag(_RELATIVE), RefFiles(layout.common_dir)
+        return AdminFiles(layout.common_dir, main, refs.find, relative=relative, asides=self.handles.asides)
 
     @operation
     def list_worktrees(self) -> tuple[WorktreeInfo, ...]:
