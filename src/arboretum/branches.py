@@ -50,7 +50,7 @@ class Branches:
 
     def __iter__(self) -> Iterator[Branch]:
         for ref in self._repository.backend.list_refs("refs/heads/"):
-            yield Branch(ref.name.short, ref.oid)
+            yield Branch(ref.name.removeprefix("refs/heads/"), ref.oid)
 
     def __contains__(self, name: object) -> bool:
         try:

@@ -88,10 +88,10 @@ class RefName(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
+        if isinstance(text, str) and _PLAIN_REF.match(text):
+            return str.__new__(cls, text)
         if not isinstance(text, str) or not text:
             raise InvalidValueError("an empty text is not a ref name")
-        if _PLAIN_REF.match(text):
-            return super().__new__(cls, text)
         for pattern, why in _REF_FORBIDDEN:
             if pattern.search(text):
                 raise InvalidValueError(f"{text!r} is not a ref name: {why}")

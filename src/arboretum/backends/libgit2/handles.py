@@ -44,8 +44,8 @@ class Layout:
         return self.git_dir != self.common_dir
 
 
-def open_repository(path: str) -> pygit2.Repository:
-    """Open exactly `path`, a worktree or git directory, with the environment's configuration.
+def open_repository(path: str) -> tuple[pygit2.Repository, Layout]:
+    """Open exactly `path`, a worktree or git directory, with the environment's configuration; and where it lies.
 
     Raises:
         RepositoryNotFoundError, UnsafeRepositoryError, UnsupportedOperationError: See the port.
@@ -56,28 +56,32 @@ def open_repository(path: str) -> pygit2.Repository:
         real = os.path.realpath(path)
         # A worktree that was moved by hand: libgit2 would work at the place in its record, which may be
         # somebody else's by now. Git works where the files are, and so do we.
-        if os.path.isfile(os.path.join(real, ".git")) and not _same(repository.workdir, real):
-            repository.workdir = real
+        worktree = _real(repository.workdir, real)
+        if worktree != real and os.path.isfile(os.path.join(real, ".git")):
+            repository.workdir = worktree = real
+        return repository, _layout(_real(repository.path, real) or real, worktree)
     except (pygit2.GitError, OSError, ValueError, KeyError) as error:
         raise translate(error, "open", subject=path) from error
-    return repository
 
 
-def _same(one: str | None, two: str) -> bool:
-    return one is not None and os.path.realpath(one) == os.path.realpath(two)
+def _real(path: str | None, known: str) -> str | None:
+    """The real path of a folder, which is often `known`, a real path, or a folder in that: then one look will do."""
+    if path is None:
+        return None
+    path = path.rstrip("/") or "/"
+    if path == known or (os.path.dirname(path) == known and not os.path.islink(path)):
+        return path
+    return os.path.realpath(path)
 
 
-def layout_of(repository: pygit2.Repository) -> Layout:
-    """Where `repository` lies."""
-    git_dir = os.path.realpath(repository.path)
+def _layout(git_dir: str, worktree: str | None) -> Layout:
     common = git_dir
     try:
         with open(os.path.join(git_dir, "commondir"), "rb") as file:
             common = os.path.realpath(os.path.join(git_dir, os.fsdecode(file.read().rstrip(b"\n"))))
     except FileNotFoundError:
         pass
-    workdir = repository.workdir
-    return Layout(git_dir, common, None if workdir is None else os.path.realpath(workdir))
+    return Layout(git_dir, common, worktree)
 
 
 _Stamp = tuple[int, int, int] | None
@@ -95,13 +99,12 @@ class _Handle:
     watched: tuple[tuple[str, _Stamp], ...]
 
     @classmethod
-    def of(cls, repository: pygit2.Repository, common_dir: str) -> _Handle:
+    def of(cls, repository: pygit2.Repository, layout: Layout) -> _Handle:
         """The handle as it is now."""
-        git_dir = repository.path.rstrip("/")
-        watched = [os.path.join(common_dir, "config")]
-        if os.path.realpath(git_dir) != common_dir and repository.workdir is not None:
+        watched = [os.path.join(layout.common_dir, "config")]
+        if layout.is_linked and repository.workdir is not None:
             # Written once: another file means another worktree at the same place, or under the same name.
-            watched += [os.path.join(repository.workdir, ".git"), os.path.join(git_dir, "commondir")]
+            watched += [os.path.join(repository.workdir, ".git"), os.path.join(repository.path, "commondir")]
         return cls(repository, tuple((path, _stamp(path)) for path in watched))
 
     def is_current(self) -> bool:
@@ -153,9 +156,9 @@ class Handles:
     @classmethod
     def open(cls, path: str) -> Handles:
         """Open exactly `path`."""
-        repository = open_repository(path)
-        handles = cls(path, layout_of(repository))
-        handles._mine()[handles.path] = _Handle.of(repository, handles.layout.common_dir)
+        repository, layout = open_repository(path)
+        handles = cls(path, layout)
+        handles._mine()[handles.path] = _Handle.of(repository, layout)
         return handles
 
     def main(self) -> pygit2.Repository:
@@ -184,26 +187,25 @@ class Handles:
             if len(mine) > 1:
                 mine.move_to_end(path)
             return found.repository
-        opened = mine[path] = _Handle.of(self._open_member(path), self.layout.common_dir)
+        opened = mine[path] = self._open_member(path)
         while len(mine) > _KEPT:
             mine.popitem(last=False)
         return opened.repository
 
-    def _open_member(self, path: str) -> pygit2.Repository:
+    def _open_member(self, path: str) -> _Handle:
         if path in self.asides:  # its own link does not lead to its record, but that leads to it
-            return open_repository(self.asides[path])
+            return _Handle.of(*open_repository(self.asides[path]))
         try:
-            repository = open_repository(path)
+            repository, layout = open_repository(path)
         except RepositoryNotFoundError as error:
             if path == self.path:
                 raise
             raise WorktreeNotFoundError(f"{path} is not a worktree of this repository", operation="open") from error
-        layout = layout_of(repository)
         if layout.common_dir != self.layout.common_dir or (path != self.path and layout.worktree is None):
             raise WorktreeNotFoundError(
                 f"{path} is not a worktree of this repository: it belongs to {layout.common_dir}", operation="open"
             )
-        return repository
+        return _Handle.of(repository, layout)
 
     def _mine(self) -> OrderedDict[str, _Handle]:
         owner = (os.getpid(), self._generation)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import pygit2
+from pygit2.enums import ReferenceFilter
 
 from arboretum.backends.base import Expected
 from arboretum.backends.identity import identity
 from arboretum.backends.libgit2.configuration import Settings, write_value
 from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation, translated
 from arboretum.backends.libgit2.gate import refuse_hooks
-from arboretum.backends.libgit2.modes import oid_of
 from arboretum.backends.libgit2.session import Session
 from arboretum.errors import (
     GitOperationError,
@@ -33,6 +33,7 @@ _T = TypeVar("_T")
 _LONGEST_CHAIN: Final = 5  # how many symbolic refs git follows in a row (SYMREF_MAXDEPTH)
 #: How long git waits for the lock of a ref by default (core.filesRefLockTimeout), in seconds.
 _REF_LOCK_TIMEOUT: Final = 0.1
+_ALL: Final = int(ReferenceFilter.ALL)  # a number: libgit2 would ask the enumeration for it at each ref
 _CONFIG_LOCK_TIMEOUT: Final = 1.0
 
 
@@ -133,9 +134,10 @@ class Refs(Session):
     @operation
     def list_refs(self, prefix: str = "refs/") -> tuple[Ref, ...]:
         repository = self.handles.main()
-        found = []
+        found = {}
         start = prefix.encode("utf-8", "surrogateescape")
-        for reference in repository.listall_reference_objects():
+        iterator = repository.references_iterator_init()
+        while (reference := repository.references_iterator_next(iterator, _ALL)) is not None:  # type: ignore[arg-type]  # a number does
             raw = reference.raw_name
             if not raw.startswith(start):
                 continue
@@ -146,12 +148,12 @@ class Refs(Session):
                 continue  # a file that git, too, would call a broken ref
             target = reference.raw_target
             if isinstance(target, pygit2.Oid):
-                found.append((raw, Ref(name, oid_of(target))))
+                found[raw] = Ref(name, Oid.known(target))
                 continue
             final, oid = follow(repository, text)
             if oid is not None:
-                found.append((raw, Ref(name, Oid(oid), RefName(final))))
-        return tuple(ref for _, ref in sorted(found, key=lambda item: item[0]))
+                found[raw] = Ref(name, Oid(oid), RefName(final))
+        return tuple([found[raw] for raw in sorted(found)])
 
     @operation
     def update_ref(self, name: RefName, new: Oid | None, expected: Expected, *, message: str = "") -> None:
