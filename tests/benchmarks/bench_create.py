@@ -87,11 +87,12 @@ class _Place:
             pool.clean()
 
     def beside(self, kind: str, way: str, rounds: int, *, target: float | None = None) -> Row:
-        """One more slot beside others that are in use, beside one `git worktree add`."""
+        """One slot while another one is there and in use, beside one `git worktree add`."""
         ability = Ability(clones=way != "copy", snapshots=way == "snapshot")
-        with self._pool(rounds + 2, ability) as pool:
+        with self._pool(2, ability) as pool:
             head = pool.repository.resolve("HEAD")
-            leases = [pool.try_acquire(Want(commit=head))]
+            first = pool.try_acquire(Want(commit=head))
+            assert first is not None
 
             def ours() -> float:
                 self._rest()
@@ -100,13 +101,14 @@ class _Place:
                 seconds = time.perf_counter() - begin
                 assert lease is not None
                 self._check(lease.path)
-                leases.append(lease)
+                self.builder.git(
+                    "worktree", "remove", "--force", lease.path
+                )  # as git's own, so both find the same disk
+                pool.release(lease)
                 return seconds
 
             times = interleave({"ours": ours, "git": lambda: self._git_adds(1)}, rounds=rounds)
-            for lease in leases:
-                assert lease is not None
-                pool.release(lease)
+            pool.release(first)
         case = f"one of {self.files:,} files beside a warm sibling on {kind}: {way}"
         note = "with proof; baseline: `git worktree add --detach`"
         target = target or BESIDE[kind, way]

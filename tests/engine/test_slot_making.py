@@ -212,3 +212,36 @@ def test_a_kill_while_a_slot_is_copied_leaves_nothing(project, repository):
         assert pool.check() == (), name
     WorktreePool.open(repository, size=2).clean()
     assert project.git("worktree", "list", "--porcelain").count("worktree ") == 1
+
+
+@pytest.mark.parametrize("milliseconds", [0, 15, 40, 80])
+def test_a_kill_while_slots_are_copied_together_leaves_nothing(project, repository, milliseconds):
+    """Whenever the process dies that copies several slots in one turn, the next pool is in order."""
+    head = repository.resolve("HEAD")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            waiting = threading.Event()
+
+            def step(name: str) -> None:
+                if waiting.is_set() and name in {"slot.copy", "slot.reflink"}:
+                    threading.Timer(milliseconds / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+            pool = WorktreePool.open(Repository.open(project.path), size=9, step=step)
+            pool.try_acquire(Want(commit=head))
+            waiting.set()
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(lambda _: pool.try_acquire(Want(commit=head)), range(8)))
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    wanted = committed(project, head)
+    pool = WorktreePool.open(repository, size=9)
+    with ThreadPoolExecutor(9) as threads:
+        leases = list(threads.map(lambda _: pool.try_acquire(Want(commit=head)), range(9)))
+    assert all(tracked(project, lease.path) == wanted for lease in leases)
+    for lease in leases:
+        pool.release(lease)
+    pool.sweep()
+    assert pool.check() == ()

@@ -337,13 +337,15 @@ def test_every_change_of_a_slot_is_told(ground):
     assert len({event.lease for event in changes}) == 1
 
 
-def test_processes_of_a_dead_owner_are_ended_before_its_slot_is_used(ground):
+@pytest.mark.parametrize("leases", ["{}", "another {} third"])
+def test_processes_of_a_dead_owner_are_ended_before_its_slot_is_used(ground, leases):
     """What still runs for a lease whose owner was killed is ended when the slot is taken again."""
     pool = ground.pool(size=1)
     lease = pool.try_acquire(Want(commit=ground.one))
     stray = subprocess.Popen(
-        ["sleep", "600"], env={**os.environ, LEASE_VARIABLE: lease.id}, cwd=lease.path, start_new_session=True
-    )
+        ["sleep", "600"], env={**os.environ, LEASE_VARIABLE: leases.format(lease.id)}, cwd=lease.path,
+        start_new_session=True,
+    )  # fmt: skip
     other = subprocess.Popen(["sleep", "600"], cwd=lease.path)
     try:
         lease.unlock()

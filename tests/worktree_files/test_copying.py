@@ -10,7 +10,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +25,7 @@ from arboretum.testing.strategies import file_trees
 from arboretum.worktree_files import copying
 from arboretum.worktree_files.copying import CloneFiles, CopyFiles
 from arboretum.worktree_files.index_format import STAT_BYTES, Index
+from arboretum.worktree_files.turns import Turns
 from tests.worktree_files.conftest import empty, entries, is_fresh, portrait, sibling_of, warm
 
 SECRET = b"a secret of the sibling"
@@ -164,6 +169,41 @@ def test_helpers_do_the_same_work(project, tmp_path, monkeypatch, processors):
     assert CopyFiles().fill(sibling, target) == copying.Filled(files=1502)
     assert portrait(tmp_path / "new") == portrait(tmp_path / "warm")
     assert is_fresh(project, tmp_path / "new")
+
+
+@pytest.mark.parametrize("clone", [False, True])
+def test_copies_that_are_made_together_are_each_right(project, tmp_path, monkeypatch, clone):
+    """Worktrees that wait for the same sibling get their files in one turn; what is in one's way is only its own."""
+    turns: Turns[Any, Any] = Turns(1, 8)
+    monkeypatch.setattr(copying, "_turns", turns)
+    sibling = warm(project, tmp_path / "warm")
+    (tmp_path / "warm" / "d2" / "f2").write_text("changed\n")
+    targets = [empty(project, tmp_path / f"new{number}") for number in range(5)]
+    (tmp_path / "new3" / "d1").write_text("in the way\n")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(items: Any, alone: bool) -> Any:
+        begun.set()
+        go_on.wait()
+        return items
+
+    with ThreadPoolExecutor(6) as threads:
+        threads.submit(turns.serve, "", None, hold)
+        begun.wait()
+        source = CloneFiles() if clone else CopyFiles()
+        waiting = [threads.submit(source.fill, sibling, target) for target in targets]
+        while len(turns._waiting) < len(targets):
+            time.sleep(0.001)
+        go_on.set()
+        filled = [each.result() for each in waiting]
+    in_the_way = sum(name.startswith("d1/") for name in project.git("ls-files").split("\n"))
+    assert [each.left for each in filled] == [1, 1, 1, 1 + in_the_way, 1]
+    for target in targets:
+        if target.path != str(tmp_path / "new3"):
+            assert project.git("diff-files", "--name-only", cwd=target.path) == "d2/f2"
+        project.git("reset", "-q", "--hard", cwd=target.path)
+        assert portrait(Path(target.path)) == portrait(Path(project.path))
+        assert is_fresh(project, Path(target.path))
 
 
 DYING_HELPERS = {
@@ -372,7 +412,7 @@ def test_a_helper_ends_with_its_parent(project, tmp_path):
     script = "import sys; from arboretum.worktree_files.file_copy import main; main()"
     sibling, target = warm(project, tmp_path / "warm"), empty(project, tmp_path / "new")
     index = Index.parse(sibling.index, sha256=False)
-    options = {"source": os.fsencode(sibling.path), "target": os.fsencode(target.path), "settled": 1 << 62,
+    options = {"source": os.fsencode(sibling.path), "targets": [os.fsencode(target.path)], "settled": 1 << 62,
                "latest": 0, "clone": False, "sha256": False}  # fmt: skip
     queue = copying.file_copy.fill_queue(len(index.names))
     with tempfile.TemporaryFile() as job:

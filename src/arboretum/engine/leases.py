@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from arboretum.errors import PoolError
 
-#: The variable that carries the id of the lease into everything that runs in a slot.
+#: The variable that carries the id of the lease into everything that runs in a slot; several, with blanks between
+#: them, into a process that works for several slots.
 LEASE_VARIABLE: Final = "ARBORETUM_LEASE"
 _POLL_SECONDS: Final = 0.002
 _STRAY_SECONDS: Final = 10.0
@@ -104,6 +105,6 @@ def _carriers(lease: str) -> set[int]:
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(LEASE_VARIABLE) == lease:
+            if process.pid != os.getpid() and lease in process.environ().get(LEASE_VARIABLE, "").split():
                 found.add(process.pid)
     return found

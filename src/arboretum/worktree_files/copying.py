@@ -9,17 +9,17 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
-from attrs import define
+from attrs import define, frozen
 
 from arboretum.worktree_files import file_copy
 from arboretum.worktree_files.file_copy import STAT_BYTES, UNKNOWN, Copier
 from arboretum.worktree_files.index_format import Index, IndexFormatError
 from arboretum.worktree_files.model import Filled, Sibling, Target
+from arboretum.worktree_files.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-#: As many copies as there are processors; more would only wait for each other.
-_permits: Final = threading.BoundedSemaphore(_processors())
+#: In one turn a sibling is copied to so many worktrees: each file is opened, proven and read once for all of them.
+_TOGETHER: Final = 8
 
 
 @define(eq=False)
@@ -57,26 +57,47 @@ class CopyFiles:
 
     def fill(self, sibling: Sibling, target: Target) -> Filled | None:
         """See `FileSource`."""
+        key = (sibling.path, sibling.settled, sibling.index, target.sha256, self.clone)
+        made = _turns.serve(key, target, lambda targets, alone: self._copies(sibling, targets, alone=alone))
+        if made is None:
+            return None
+        write_index(target.admin, made.index.with_stat_data(made.stats))
+        left = made.stats.count(UNKNOWN)
+        return Filled(files=len(made.stats) - left, left=left)
+
+    def _copies(self, sibling: Sibling, targets: Sequence[Target], *, alone: bool) -> Sequence[_Copy | None]:
         try:
-            index = Index.parse(sibling.index, sha256=target.sha256)
+            index = Index.parse(sibling.index, sha256=targets[0].sha256)
         except IndexFormatError as error:
             _log.debug("%s is not copied: %s", sibling.path, error)
-            return None
+            return [None] * len(targets)
         entries = index.entries()
         if _leads_through_a_link(entries):
-            return None
+            return [None] * len(targets)
         options = {
             "source": os.fsencode(sibling.path),
-            "target": os.fsencode(target.path),
+            "targets": [os.fsencode(target.path) for target in targets],
             "settled": sibling.settled - TICK,
             "latest": time.time_ns() - _PAST,
             "clone": self.clone,
-            "sha256": target.sha256,
+            "sha256": targets[0].sha256,
         }
-        stats = _copied(options, entries, target.environment)
-        write_index(target.admin, index.with_stat_data(stats))
-        left = stats.count(UNKNOWN)
-        return Filled(files=len(stats) - left, left=left)
+        names = {name for target in targets for name in target.environment}
+        environment = {name: " ".join(t.environment[name] for t in targets if name in t.environment) for name in names}
+        stats = _copied(options, entries, environment, len(targets), alone=alone)
+        return [_Copy(index, stats_of_one) for stats_of_one in stats]
+
+
+@frozen
+class _Copy:
+    """The stat data of the files of one copy, for the entries of the index."""
+
+    index: Index
+    stats: list[bytes]
+
+
+#: As many copies at a time as there are processors; more would only wait for each other.
+_turns: Final[Turns[Target, _Copy | None]] = Turns(_processors(), _TOGETHER)
 
 
 class CloneFiles(CopyFiles):
@@ -152,31 +173,29 @@ def _with_parents(folder: bytes) -> Iterator[bytes]:
         folder = folder.rpartition(b"/")[0]
 
 
-def _copied(options: dict[str, object], entries: Entries, environment: Mapping[str, str]) -> list[bytes]:
-    """The stat data of the copies, entry by entry."""
+def _copied(
+    options: dict[str, object], entries: Entries, environment: Mapping[str, str], targets: int, *, alone: bool
+) -> list[list[bytes]]:
+    """The stat data of the copies, entry by entry, for each of the targets."""
     size = file_copy.chunk_size(len(entries))
     done: dict[int, bytes] = {}
-    with _permits:
-        others = not _permits.acquire(blocking=False)
-        if not others:
-            _permits.release()
-        queue = file_copy.fill_queue(len(entries))
-        try:
-            # Several copies at once leave this process to itself: its threads would only wait for each other.
-            helpers = _helpers(len(entries), alone=not others)
-            with _started(helpers, options, entries, queue, environment) as started:
-                if not others or not started:
-                    with contextlib.suppress(OSError):
-                        done |= file_copy.work(Copier(**options), entries, queue)  # type: ignore[arg-type]  # as the helper gets them
-                for helper in started:
-                    done |= _results(helper)
-        finally:
-            os.close(queue)
-    stats = [UNKNOWN] * len(entries)
+    queue = file_copy.fill_queue(len(entries))
+    try:
+        # Several turns at once leave this process to itself: its threads would only wait for each other.
+        with _started(_helpers(len(entries), alone=alone), options, entries, queue, environment) as started:
+            if alone or not started:
+                with contextlib.suppress(OSError):
+                    done |= file_copy.work(Copier(**options), entries, queue)  # type: ignore[arg-type]  # as the helper gets them
+            for helper in started:
+                done |= _results(helper)
+    finally:
+        os.close(queue)
+    stats = [[UNKNOWN] * len(entries) for _ in range(targets)]
     for number, words in done.items():
-        parts = [words[at : at + STAT_BYTES] for at in range(0, len(words), STAT_BYTES)]
         if number >= 0:
-            stats[number * size : number * size + len(parts)] = parts
+            parts = [words[at : at + STAT_BYTES] for at in range(0, len(words), STAT_BYTES)]
+            for target, one in enumerate(stats):
+                one[number * size : number * size + len(parts) // targets] = parts[target::targets]
     return stats
 
 

@@ -1,4 +1,4 @@
-"""Copy the files of index entries from one worktree into another, and take down their stat data.
+"""Copy the files of index entries from one worktree into others, and take down their stat data.
 
 This module stands alone, because a helper process runs it without the rest of the package (`main`), to start quickly.
 
@@ -20,7 +20,10 @@ import sys
 TYPE_CHECKING = False  # the module of that name takes too long to load
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Where = TypeVar("Where")
+    Made = TypeVar("Made")
 
 try:
     import fcntl
@@ -55,11 +58,11 @@ class _ChangedError(Exception):
 
 
 class Copier:
-    """Copies entries from `source` to `target`.
+    """Copies entries from `source` to each of `targets`.
 
     Args:
         source: The worktree that is copied.
-        target: The new one, without files.
+        targets: The new ones, without files.
         settled: Nanoseconds since the epoch; a file that changed at this time or later is compared by its hash.
         latest: The latest modification time that a copy gets, in nanoseconds. It lies in the past, so that git, which
             may compare whole seconds only, sees every later change by the time alone.
@@ -67,62 +70,64 @@ class Copier:
         sha256: Whether object ids have 64 digits.
     """
 
-    def __init__(self, source: bytes, target: bytes, *, settled: int, latest: int, clone: bool, sha256: bool) -> None:
-        self.source, self.target = source, target
+    def __init__(
+        self, source: bytes, targets: list[bytes], *, settled: int, latest: int, clone: bool, sha256: bool
+    ) -> None:
+        self.source, self.targets = source, targets
         self.settled, self.latest, self.clone, self.sha256 = settled, latest, clone, sha256
 
     def copy(self, entries: list[tuple[bytes, bytes, bytes]]) -> bytes:
         """Copy these entries (stat data, object id, path).
 
         Returns:
-            The stat data of the copies, one after another, `UNKNOWN` for one that was left out.
+            The stat data of the copies, for each entry that in each target, `UNKNOWN` for one that was left out.
 
         Raises:
-            OSError: The disk is full, or the new worktree cannot be written.
+            OSError: The disk is full, or cannot be written.
         """
-        made, folder, here, there = [], None, -1, -1
+        made: list[bytes] = []
+        unknown = [UNKNOWN] * len(self.targets)
+        folder, here, there = None, -1, list[int]()
         try:
             for words, oid, name in entries:
                 parent, _, base = name.rpartition(b"/")
                 if parent != folder:
-                    here, there = self._enter(parent, here, there)
+                    here, there = self._enter(parent, here, *there)
                     folder = parent
                 if here < 0 or base.lower() in {b".git", b"..", b".", b""}:
-                    made.append(UNKNOWN)
+                    made += unknown
                     continue
                 try:
-                    made.append(self._one(words, oid, base, here, there))
+                    made += self._one(words, oid, base, here, there)
                 except _ChangedError:
-                    made.append(UNKNOWN)
+                    made += unknown
                 except OSError as error:
-                    if error.errno in _FATAL:
-                        raise
-                    made.append(UNKNOWN)  # gone, closed, no file any more, a name that is taken there
+                    _raise_if_fatal(error)
+                    made += unknown  # gone, closed, no file any more
         finally:
-            _close(here, there)
+            _close(here, *there)
         return b"".join(made)
 
-    def _enter(self, folder: bytes, *before: int) -> tuple[int, int]:
-        """Open a folder in both worktrees; (-1, -1) if the source has none or its name leads out."""
+    def _enter(self, folder: bytes, *before: int) -> tuple[int, list[int]]:
+        """Open a folder in all worktrees; -1 for one that has none, or cannot have it, or where its name leads out."""
         _close(*before)
         parts = folder.lower().split(b"/") if folder else []
         if b".git" in parts or b".." in parts or b"." in parts or b"" in parts:
-            return -1, -1
+            return -1, []
         try:
             here = os.open(os.path.join(self.source, folder), _FOLDER)
         except OSError:
-            return -1, -1
+            return -1, []
         try:
-            return here, _open_or_make(os.path.join(self.target, folder))
+            return here, _each(self.targets, lambda target: _open_or_make(os.path.join(target, folder)), -1)
         except BaseException:
             os.close(here)
             raise
 
-    def _one(self, words: bytes, oid: bytes, base: bytes, here: int, there: int) -> bytes:
+    def _one(self, words: bytes, oid: bytes, base: bytes, here: int, there: list[int]) -> list[bytes]:
         kind = words[26] >> 4  # the type of file, in the mode
         if kind == _GITLINK:
-            os.mkdir(base, dir_fd=there)
-            return _words(os.stat(base, dir_fd=there, follow_symlinks=False))
+            return _each(there, lambda target: _make_folder(base, target), UNKNOWN)
         if kind == _SYMLINK:
             return self._link(words, oid, base, here, there)
         descriptor = os.open(base, _READ, dir_fd=here)
@@ -131,7 +136,7 @@ class Copier:
         finally:
             os.close(descriptor)
 
-    def _file(self, words: bytes, oid: bytes, base: bytes, descriptor: int, there: int) -> bytes:
+    def _file(self, words: bytes, oid: bytes, base: bytes, descriptor: int, there: list[int]) -> list[bytes]:
         data, size = None, int.from_bytes(words[36:], "big")
         if size <= (_BLOCK if self.clone else _SMALL):
             data = _read(descriptor, size)  # what is seen afterwards holds for what was read
@@ -142,33 +147,38 @@ class Copier:
         if doubtful:
             data = data if data is not None else _read(descriptor, found.st_size)
             self._compare(oid, data)
-        # The rights are those that git would give: the umask takes away, the bit of the index decides.
-        out = os.open(base, _WRITE, 0o777 if words[27] & 0o100 else 0o666, dir_fd=there)
-        try:
-            if data is not None:
-                _write(out, data)
-            else:
-                self._fill(out, descriptor, found.st_size)
-                self._same(words, os.fstat(descriptor))
-            os.utime(out, ns=(modified, modified))
-            made = os.fstat(out)
+
+        def make(target: int) -> bytes:
+            # The rights are those that git would give: the umask takes away, the bit of the index decides.
+            out = os.open(base, _WRITE, 0o777 if words[27] & 0o100 else 0o666, dir_fd=target)
+            try:
+                if data is not None:
+                    _write(out, data)
+                else:
+                    self._fill(out, descriptor, found.st_size)
+                    self._same(words, os.fstat(descriptor))
+                os.utime(out, ns=(modified, modified))
+                made = os.fstat(out)
+            except BaseException:
+                os.unlink(base, dir_fd=target)
+                raise
+            finally:
+                os.close(out)
             # An umask that takes the bit away, or a file system without it: git has to judge.
             return _words(made) if (made.st_mode ^ words[27]) & 0o100 == 0 else UNKNOWN
-        except BaseException:
-            os.unlink(base, dir_fd=there)
-            raise
-        finally:
-            os.close(out)
+
+        return _each(there, make, UNKNOWN)
 
     def _fill(self, out: int, descriptor: int, size: int) -> None:
         if self.clone and _shares_blocks(out, descriptor):
             return
+        os.lseek(descriptor, 0, os.SEEK_SET)
         if size > _SMALL:
             _copy_range(descriptor, out, size)
         else:
             _write(out, _read(descriptor, size))
 
-    def _link(self, words: bytes, oid: bytes, base: bytes, here: int, there: int) -> bytes:
+    def _link(self, words: bytes, oid: bytes, base: bytes, here: int, there: list[int]) -> list[bytes]:
         before = os.stat(base, dir_fd=here, follow_symlinks=False)
         modified, doubtful = self._same(words, before)
         if not stat.S_ISLNK(before.st_mode):
@@ -179,9 +189,13 @@ class Copier:
         after = os.stat(base, dir_fd=here, follow_symlinks=False)
         if (after.st_ctime_ns, after.st_ino) != (before.st_ctime_ns, before.st_ino):
             raise _ChangedError
-        os.symlink(text, base, dir_fd=there)
-        os.utime(base, ns=(modified, modified), dir_fd=there, follow_symlinks=False)
-        return _words(os.stat(base, dir_fd=there, follow_symlinks=False))
+
+        def make(target: int) -> bytes:
+            os.symlink(text, base, dir_fd=target)
+            os.utime(base, ns=(modified, modified), dir_fd=target, follow_symlinks=False)
+            return _words(os.stat(base, dir_fd=target, follow_symlinks=False))
+
+        return _each(there, make, UNKNOWN)
 
     def _same(self, words: bytes, found: os.stat_result) -> tuple[int, bool]:
         """Whether the file is what the index recorded: the time for its copy, and whether its content is in doubt."""
@@ -204,6 +218,30 @@ class Copier:
         maker = _hash("sha256" if self.sha256 else "sha1")
         if maker(b"blob %d\0" % len(data) + data, usedforsecurity=False).digest() != oid:
             raise _ChangedError
+
+
+def _each(targets: list[Where], make: Callable[[Where], Made], failed: Made) -> list[Made]:
+    """What is made in each target; what goes wrong in one is `failed` in that one."""
+    made = []
+    for target in targets:
+        try:
+            made.append(make(target))
+        except _ChangedError:
+            made.append(failed)
+        except OSError as error:
+            _raise_if_fatal(error)
+            made.append(failed)  # a name that is taken there
+    return made
+
+
+def _raise_if_fatal(error: OSError) -> None:
+    if error.errno in _FATAL:
+        raise error
+
+
+def _make_folder(base: bytes, target: int) -> bytes:
+    os.mkdir(base, dir_fd=target)
+    return _words(os.stat(base, dir_fd=target, follow_symlinks=False))
 
 
 def _open_or_make(folder: bytes) -> int:

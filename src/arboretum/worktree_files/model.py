@@ -43,7 +43,8 @@ class Target:
             things in.
         admin: Its folder in the common git directory, without an index.
         sha256: Whether object ids have 64 digits.
-        environment: What helper processes get besides, so that they are found if this process dies.
+        environment: What helper processes get besides, so that they are found if this process dies; a helper that works
+            for several targets gets all their values, with blanks between them.
     """
 
     path: str
