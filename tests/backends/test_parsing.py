@@ -193,13 +193,3 @@ def test_raw_differences_name_both_ends_of_a_rename() -> None:
 def test_modes_of_old_histories_are_todays(mode: int, kind: FileMode) -> None:
     """A mode that git would not write today is read as the one that it would."""
     assert parsing.file_mode(mode) is kind
-
-
-def test_refs_with_names_that_git_would_not_take_are_left_out() -> None:
-    """One broken name in the store does not hide the others."""
-    data = (
-        f"refs/heads/ok\0{A}\0\nrefs/heads/bad..name\0{A}\0\nrefs/remotes/o/HEAD\0{A}\0refs/remotes/o/main\n".encode()
-    )
-    found = list(parsing.parse_refs(data))
-    assert [name for name, _, _ in found] == ["refs/heads/ok", "refs/remotes/o/HEAD"]
-    assert found[1][2] == "refs/remotes/o/main"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,52 @@ def test_a_ref_is_what_git_says_it_is(real: RepositoryBuilder, steps: list[tuple
             real.git("update-ref", "-d", "--", full)
         for asked in {full, RefName.branch(f"refs/heads/{name}"), RefName("refs/heads/main"), RefName("HEAD")}:
             assert refs.find(asked) == shown(real, asked)
+        for prefix in ("refs/", "refs/heads/", "refs/heads/a", "refs/heads/a/", f"{full}", f"{full}/"):
+            assert listed(refs, prefix) == [ref for ref in all_of(real) if ref[0].startswith(prefix)]
+
+
+def all_of(real: RepositoryBuilder, cwd: str | None = None) -> list[tuple[str, str, str | None]]:
+    """What git lists, in its order."""
+    form = "--format=%(refname)%00%(objectname)%00%(symref)"
+    lines = real.git("for-each-ref", form, cwd=cwd).split("\n")
+    return [(name, oid, target or None) for name, oid, target in (line.split("\0") for line in lines if line)]
+
+
+def listed(refs: RefFiles, prefix: str = "refs/", git_dir: str | None = None) -> list[tuple[str, str, str | None]]:
+    """What we list, in that order."""
+    found = [(str(ref.name), str(ref.oid), ref.target and str(ref.target)) for ref in refs.all(prefix, git_dir=git_dir)]
+    return sorted(found, key=lambda ref: os.fsencode(ref[0]))
+
+
+def test_a_list_of_refs_is_gits(real: RepositoryBuilder, tmp_path: Path) -> None:
+    """Symbolic, linked, damaged and dangling refs, rings, locks, odd names, missing objects, refs of one worktree."""
+    place, one = str(tmp_path / "w"), real.git("rev-parse", "main~1")
+    real.git("worktree", "add", "-q", "--detach", place)
+    real.git("symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    real.git("symbolic-ref", "refs/heads/dangling", "refs/heads/nothing")
+    for name, at in (("mine", None), ("its", place)):
+        real.git("update-ref", f"refs/worktree/{name}", one, cwd=at)
+        real.git("update-ref", f"refs/bisect/{name}", one, cwd=at)
+    for name in ("heads/packed", "tags/t", "heads/hidden", "heads/f\u00f6/\u00e4"):
+        real.git("update-ref", f"refs/{name}", one)
+    real.git("tag", "-a", "-m", "why", "annotated")
+    real.git("pack-refs", "--all")
+    heads = Path(real.git_dir, "refs/heads")
+    heads.mkdir(exist_ok=True)
+    for name, text in (
+        ("a", "ref: refs/heads/b\n"), ("b", "ref: refs/heads/a\n"), ("hidden", "nonsense\n"), ("x.lock", f"{one}\n"),
+        ("missing", "1" * 40 + "\n"), ("null", "0" * 40 + "\n"), ("bad..name", f"{one}\n"), ("empty", ""),
+    ):  # fmt: skip
+        (heads / name).write_text(text)
+    (heads / "folder").mkdir()
+    (heads / "link").symlink_to(Path(real.git_dir, "refs/bisect"))
+    refs = RefFiles(real.git_dir)
+    assert listed(refs) == all_of(real)
+    assert listed(refs, git_dir=f"{real.git_dir}/worktrees/w") == all_of(real, place)
+    assert [name for name, _, _ in listed(refs, "refs/bisect/")] == ["refs/bisect/mine"]
+    for hostile in ("/", "refs/../refs/", "refs//heads/", "refs/./heads/", "nul\0", "refs/he\0ads/", "../"):
+        assert listed(refs, hostile) == []
+    assert listed(refs, "r") == listed(refs, "") == listed(refs)
 
 
 def _collides(real: RepositoryBuilder, name: str) -> bool:

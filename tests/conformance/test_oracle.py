@@ -34,8 +34,8 @@ class OracleMachine(BackendMachine):
     def finish(self) -> None:
         backend, root = self.ours.backend, self.ours.root
         git(root, "fsck", "--strict", "--no-dangling")
-        refs = parsing.parse_refs(git(root, "for-each-ref", "--format=%(refname)%00%(objectname)%00%(symref)"))
-        assert [(r.name, r.oid) for r in backend.list_refs()] == sorted((name, oid) for name, oid, _ in refs)
+        refs = os.fsdecode(git(root, "for-each-ref", "--format=%(objectname) %(refname)")).splitlines()
+        assert [f"{ref.oid} {ref.name}" for ref in backend.list_refs()] == refs
         stashes = git(root, "log", "-g", "--format=%H", "refs/stash") if backend.stash_list() else b""
         assert [s.oid for s in backend.stash_list()] == stashes.decode().split()
         listed = self.worktrees_by_git(root)

@@ -7,6 +7,7 @@ that has just looked at it can read on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import time
@@ -110,10 +111,11 @@ class AdminGuard(AdminRecords):
     def refuse_guests(self, path: str, operation: str) -> None:
         """Refuse to take a folder away in which another worktree, or the repository itself, lives."""
         inside = os.path.realpath(path) + "/"
-        places = [self.common_dir, *([self.main_path] if self.main_path is not None else [])]
-        places += [record.path for record in self.records() if record.path is not None]
-        for place in places:
-            if os.path.realpath(place).startswith(inside) and os.path.lexists(place):
+        real_folder = functools.cache(os.path.realpath)  # most worktrees lie side by side
+        for place in (self.common_dir, *([self.main_path] if self.main_path is not None else []), *self.paths()):
+            parent, name = os.path.split(place)
+            real = os.path.realpath(place) if os.path.islink(place) else os.path.join(real_folder(parent), name)
+            if real.startswith(inside) and os.path.lexists(place):
                 raise DirtyWorktreeError(
                     f"{place} lies inside {path}", operation=operation, hint="move or remove that one first"
                 )

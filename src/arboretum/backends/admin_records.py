@@ -93,6 +93,14 @@ class AdminRecords:
             if record is not None:
                 yield record
 
+    def paths(self) -> Iterator[str]:
+        """Where the linked worktrees are, or were."""
+        with opened_folder(self.base) as base:
+            for name in os.listdir(base) if base is not None else ():
+                link = self._link_of(name, base)
+                if link is not None:
+                    yield _worktree_of(link)
+
     def record(self, name: str) -> AdminRecord | None:
         """The admin folder of this name; None when there is none."""
         folder = f"{self.base}/{name}"
@@ -128,16 +136,20 @@ class AdminRecords:
             base: The folder of all admin folders, if it is open.
         """
         folder = name if base is not None else f"{self.base}/{name}"
-        head, link = read_text(f"{folder}/HEAD", base), read_text(f"{folder}/gitdir", base)
+        head, link = read_text(f"{folder}/HEAD", base), self._link_of(name, base)
         # Hardly any is locked: asking first is cheaper than an exception.
         held = f"{folder}/locked"
         locked = read_text(held, base) if os.access(held, os.F_OK, dir_fd=base) else None
-        if link is not None:
-            link = link.rstrip("\n")
-            # Most links are absolute and plain, and normpath takes as long as reading one.
-            if not link.startswith("/") or "/." in link.removesuffix("/.git") or "//" in link:
-                link = os.path.normpath(os.path.join(self.base, name, link)) if link.strip() else None
         return head, link, locked.removesuffix("\n") if locked is not None else None
+
+    def _link_of(self, name: str, base: int | None) -> str | None:
+        """The worktree's ``.git`` file as its record has it; None when that cannot be read."""
+        text = read_text(f"{name}/gitdir" if base is not None else f"{self.base}/{name}/gitdir", base)
+        link = text.rstrip("\n") if text is not None else ""
+        # Most links are absolute and plain, and normpath takes as long as reading one.
+        if link.startswith("/") and "/." not in link.removesuffix("/.git") and "//" not in link:
+            return link
+        return os.path.normpath(os.path.join(self.base, name, link)) if link.strip() else None
 
     def main_info(self) -> WorktreeInfo:
         """What there is to know of the main worktree, or the bare repository."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from arboretum.backends import parsing
 from arboretum.backends.admin_files import AdminRecord
+from arboretum.backends.atomic_files import path_bytes
 from arboretum.backends.base import ANY, AnyValue, Expected, Keeper
 from arboretum.backends.cli_objects import CliObjects
 from arboretum.errors import DirtyWorktreeError, GitOperationError, InvalidValueError, RefNotFoundError
 from arboretum.values import Oid, Ref, RefName, StatusEntry, WorktreeInfo, WorktreeSpec
-
-_REF_FORMAT: Final = "--format=%(refname)%00%(objectname)%00%(symref)"
 
 
 class CliRefs(CliObjects):
@@ -28,12 +26,8 @@ class CliRefs(CliObjects):
 
     def list_refs(self, prefix: str = "refs/") -> tuple[Ref, ...]:
         """See `RefStore`."""
-        pattern = (
-            [prefix.rstrip("/")] if prefix.startswith("refs/") and prefix.endswith("/") and prefix != "refs/" else []
-        )
-        done = self.command.output("for-each-ref", _REF_FORMAT, "--", *pattern, operation="list_refs")
-        refs = (Ref(name, oid, target) for name, oid, target in parsing.parse_refs(done.stdout))
-        return tuple(sorted((r for r in refs if r.name.startswith(prefix)), key=lambda ref: os.fsencode(ref.name)))
+        refs = self.refs.all(prefix, git_dir=self.command.git_dir)
+        return tuple(sorted(refs, key=lambda ref: path_bytes(ref.name)))
 
     def update_ref(self, name: RefName, new: Oid | None, expected: Expected, *, message: str = "") -> None:
         """See `RefStore`."""

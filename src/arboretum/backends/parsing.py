@@ -10,7 +10,7 @@ from typing import Final
 
 from arboretum.errors import GitOperationError
 from arboretum.moments import format_moment
-from arboretum.values import ChangeKind, Commit, DiffEntry, FileMode, Oid, RefName, Signature, StatusEntry, TreeEntry
+from arboretum.values import ChangeKind, Commit, DiffEntry, FileMode, Oid, Signature, StatusEntry, TreeEntry
 
 #: The format that `parse_log` reads: one record a commit, each ended by a NUL (``-z``).
 LOG_FORMAT: Final = "%H%n%T%n%P%n%an <%ae> %ad%n%cn <%ce> %cd%n%B"
@@ -142,14 +142,3 @@ def _status_entries(data: bytes) -> Iterator[StatusEntry]:
 def _tracked(xy: bytes, sub: bytes, path: bytes, *, old_path: str | None = None) -> StatusEntry:
     index, worktree = (ChangeKind(letter) for letter in xy.decode())
     return StatusEntry(text_of(path), index, worktree, old_path=old_path, submodule=sub.startswith(b"S"))
-
-
-def parse_refs(data: bytes) -> Iterator[tuple[RefName, Oid, RefName | None]]:
-    """The output of ``for-each-ref --format=%(refname)%00%(objectname)%00%(symref)``; odd names are left out."""
-    for line in data.split(b"\n"):
-        if line:
-            name, oid, target = line.split(b"\0")
-            try:
-                yield RefName(text_of(name)), Oid.known(oid.decode()), RefName(text_of(target)) if target else None
-            except ValueError:
-                continue

@@ -6,13 +6,16 @@ file first, then the packed ones), so a ref that is being packed is never missed
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import define, field
 
 from arboretum.backends.atomic_files import read_bytes
-from arboretum.values import Oid, RefName
+from arboretum.errors import GitPermissionError
+from arboretum.values import Oid, Ref, RefName
 
 #: Refs that every worktree has its own of; see git-worktree(1), "Refs".
 _PER_WORKTREE: Final = ("refs/bisect/", "refs/worktree/", "refs/rewritten/")
@@ -30,7 +33,7 @@ class RefFiles:
     """
 
     common_dir: str
-    _packed: tuple[_Stamp, bytes] | None = field(init=False, default=None)
+    _kept: tuple[_Stamp, bytes] | None = field(init=False, default=None)
 
     def is_store(self) -> bool:
         """Whether the refs are kept in files at all (and not in a reftable)."""
@@ -59,6 +62,49 @@ class RefFiles:
             return _value(text)
         return self._packed_oid(name) if name.startswith("refs/") else None
 
+    def all(self, prefix: str = "refs/", *, git_dir: str | None = None) -> Iterator[Ref]:
+        """The refs whose names begin with `prefix`, in no order, as git-for-each-ref(1) has them.
+
+        Left out are names that git would not take, and refs that name no object: damaged, dangling, or in a ring.
+
+        Args:
+            prefix: How their full names begin.
+            git_dir: The git directory of the worktree whose own refs count; None for the main one.
+        """
+        found = dict(self._loose(prefix, git_dir or self.common_dir))  # before the packed ones, as git does
+        for name, value in self._packed(prefix):
+            found.setdefault(name, value)
+        for name, value in found.items():
+            target = value if isinstance(value, RefName) else None
+            oid = self.find(value, git_dir=git_dir) if isinstance(value, RefName) else value
+            if oid is not None and not oid.is_null:
+                with contextlib.suppress(ValueError):
+                    yield Ref(RefName(name), oid, target)
+
+    def _loose(self, prefix: str, git_dir: str) -> Iterator[tuple[str, Oid | RefName | None]]:
+        """The refs that have a file of their own, None for a damaged one: it hides a packed one."""
+        pending = {_folder_of(prefix), *(own for own in _PER_WORKTREE if own.startswith(prefix))}
+        while pending:
+            folder = pending.pop()
+            place = git_dir if folder.startswith(_PER_WORKTREE) else self.common_dir
+            for entry in _entries(f"{place}/{folder}"):
+                name = f"{folder}{entry.name}"
+                if entry.is_dir():
+                    if name.startswith(prefix) and f"{name}/" not in _PER_WORKTREE:
+                        pending.add(f"{name}/")
+                elif name.startswith(prefix):
+                    text = read_bytes(entry.path)
+                    if text is not None:
+                        yield name, _value(text)
+
+    def _packed(self, prefix: str) -> Iterator[tuple[str, Oid | RefName | None]]:
+        data = self._packed_refs()
+        start = os.fsencode(prefix)
+        for line in data.split(b"\n") if start in data else ():
+            oid, blank, name = line.partition(b" ")
+            if blank and name.startswith(start) and oid[:1] not in b"#^":
+                yield os.fsdecode(name), _value(oid)
+
     def _packed_oid(self, name: str) -> Oid | None:
         data = self._packed_refs()
         wanted = b" " + os.fsencode(name) + b"\n"
@@ -78,11 +124,28 @@ class RefFiles:
         except (FileNotFoundError, NotADirectoryError):
             return b""
         stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-        known = self._packed
+        known = self._kept
         if known is None or known[0] != stamp:
             known = (stamp, read_bytes(path) or b"")
-            self._packed = known
+            self._kept = known
         return known[1]
+
+
+def _folder_of(prefix: str) -> str:
+    """Where to begin to look; whatever is no way down from ``refs/`` begins no name either, so all are looked at."""
+    parts = prefix.split("/")[:-1]
+    plain = parts[:1] == ["refs"] and all(part and part[0] != "." and "\0" not in part for part in parts)
+    return "/".join(parts) + "/" if plain else "refs/"
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise GitPermissionError(f"cannot read {folder}: {error.strerror}") from error
 
 
 def _value(text: bytes) -> Oid | RefName | None:
