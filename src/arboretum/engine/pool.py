@@ -182,7 +182,9 @@ class WorktreePool:
             except _UnusableSlotError as error:
                 _log.warning("slot %s is left alone: %s", lease.slot.name, error.message)
                 self._give_back(lease, SlotState.DIRTY)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, PoolError):  # of a full disk, perhaps: what was half made goes now, not behind
+                    self._files.empty_trash()
                 self._give_back(lease, SlotState.DIRTY)
                 raise
             else:
@@ -307,10 +309,10 @@ class WorktreePool:
                         self._forget(slot)
                         forgotten.append(slot.number)
                     elif slot.state in HELD:
-                        self._keep(recovered(slot), slot.state)
+                        self._settle(recovered(slot), slot.state)
                         done.append(slot.number)
                     elif slot.state is SlotState.RETIRED and self._files.ownership(slot) is Ownership.OURS:
-                        self._keep(slot.to(SlotState.DIRTY, reason=""), slot.state)
+                        self._settle(slot.to(SlotState.DIRTY, reason=""), slot.state)
                 finally:
                     lock.release()
             self._discard_asides()
@@ -435,6 +437,13 @@ class WorktreePool:
     def _keep(self, slot: Slot, previous: str) -> None:
         self._files.write(slot)
         self.observers(SlotChanged(run=slot.run, slot=slot.name, state=slot.state, previous=previous, lease=slot.lease))
+
+    def _settle(self, slot: Slot, previous: str) -> None:
+        """Keep what became of a dead owner's slot. On a full disk the next sweep does; a pool can be cleaned there."""
+        try:
+            self._keep(slot, previous)
+        except PoolError as error:
+            _log.info("%s", error)
 
     def _distance(self, one: Oid, two: Oid) -> int:
         """How many paths differ, remembered; only worth asking for where many files may have to be written."""
