@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
+from arboretum.repository import Repository
+from arboretum.testing.builders import CommitSpec, RepositoryBuilder
+
 #: What distributed itself warns of when it is imported or closed is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -104,3 +107,12 @@ def three_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         made.start_worker(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Iterator[Repository]:
+    """A repository of four commits; the file ``n`` holds the number of its commit."""
+    builder = RepositoryBuilder.init(str(tmp_path / "repo"))
+    builder.commits([CommitSpec({"n": f"{n}\n"}, f"commit {n}\n") for n in range(4)])
+    with Repository.open(tmp_path / "repo") as repository:
+        yield repository

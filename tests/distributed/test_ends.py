@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from arboretum.distributed.dask import DaskExecutor
 from arboretum.engine.each import run_each
 from arboretum.engine.model import CommandSpec, Plan, TrialRequest
 from arboretum.errors import EngineError
-from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from distributed import Client, Future
 from tests.distributed.conftest import Cluster, kill_group
 from tests.distributed.processes import command, during, running, until
@@ -24,14 +22,6 @@ from tests.distributed.processes import command, during, running, until
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 #: Says which process it is, and goes on for ever, in a child of its own that has left its session.
 ENDLESS = "echo $$ > '{folder}'/$ARBORETUM_HYPOTHESIS.pid; setsid sleep 1000 & echo $! >> '{folder}'/child.pid; wait"
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Iterator[Repository]:
-    builder = RepositoryBuilder.init(str(tmp_path / "repo"))
-    builder.commits([CommitSpec({"n": f"{n}\n"}, f"commit {n}\n") for n in range(4)])
-    with Repository.open(tmp_path / "repo") as repository:
-        yield repository
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from arboretum.engine.each import run_each
 from arboretum.engine.model import CommandSpec, Hypothesis, Plan
 from arboretum.engine.run import run_plan
 from arboretum.errors import ExecutorError
-from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from distributed import Client
 from tests.distributed.conftest import Cluster
 from tests.distributed.processes import command
@@ -27,14 +26,6 @@ from tests.distributed.processes import command
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 SCRIPT = CommandSpec(("test $(cat n) != 2",), True)
 OUTCOMES = ["passed", "passed", "failed", "passed"]
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Iterator[Repository]:
-    builder = RepositoryBuilder.init(str(tmp_path / "repo"))
-    builder.commits([CommitSpec({"n": f"{n}\n"}, f"commit {n}\n") for n in range(4)])
-    with Repository.open(tmp_path / "repo") as repository:
-        yield repository
 
 
 def connect(cluster: Cluster, workers: int) -> Client:
