@@ -90,9 +90,9 @@ def main(chosen: tuple[str, ...], scale: float, out: Path, join: bool, draw: boo
         interrupted = True
         click.echo("interrupted: what is measured is kept", err=True)
     Console(width=None if sys.stdout.isatty() else 200).print(table(outcome.rows))
-    outcome = outcome.joined(older)
-    outcome.write(figures)
-    write_plots(outcome.rows, out)
+    whole = outcome.joined(older)
+    whole.write(figures)
+    write_plots(whole.rows, out)
     click.echo(f"figures and plots: {out}", err=True)
     sys.exit(INTERRUPTED if interrupted else 1 if outcome.failed else 0)
 
