@@ -181,3 +181,17 @@ def test_a_tiny_terminal(builder: RepositoryBuilder, tmp_path: Path) -> None:
     env.pop("CI", None)
     text = on_terminal(["run", "--ref", "right", "--", "grep", "-qx", "42", "answer.txt"], builder.path, env, (3, 20))
     assert "supported" in text
+
+
+@pytest.mark.parametrize("width", [30, 45, 60, 71, 72, 100, 200])
+def test_no_name_is_broken_on_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that does not fit becomes paragraphs: every name stays in one piece, and nothing is left out."""
+    renderer = Renderer(io.StringIO(), io.StringIO())
+    monkeypatch.setattr(Renderer, "console", lambda self, stream: Console(file=stream, width=width))
+    rows = [("", "20261125-172008-6a1897676", "2026-11-25 17:20", "a title of some length"), ("✓", "short", "", "x")]
+    renderer.table("Runs", ("", "run", "started", "what"), rows)
+    shown = renderer.out.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    assert "20261125-172008-6a1897676" in shown
+    for word in ("Runs", "2026-11-25", "17:20", "title", "length", "✓", "short"):
+        assert word in shown
+    assert max(map(len, shown.splitlines())) <= width

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _STYLES = {"supported": "green", "falsified": "red", "inconclusive": "yellow"}
 _MARKS = {"supported": "✓", "falsified": "✗", "inconclusive": "?"}
+#: Terminals that are narrower get fewer columns, or paragraphs instead of tables.
+_NARROW = 72
 
 
 @define(eq=False)
@@ -89,15 +91,22 @@ class Renderer:
         self.console(self.out).print(renderable)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table on stdout; text in it is never taken for mark-up."""
+        """A table on stdout, or a paragraph for each row where it does not fit; text is never taken for mark-up."""
         from rich.table import Table
         from rich.text import Text
 
+        rows = [tuple(map(jsonable, row)) for row in rows]
+        widths = [max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=False)]
+        width = self.console(self.out).width
+        if width < _NARROW and sum(widths) - 2 > width:
+            paragraphs = [f"{title}\n" if title else "", *(_paragraph(columns, row) for row in rows)]
+            self.show(Text("\n".join(filter(None, paragraphs))))
+            return
         table = Table(title=title or None, box=None, pad_edge=False, title_justify="left")
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(jsonable(cell)) for cell in row))
+            table.add_row(*map(Text, row))
         self.show(table)
 
     def run_result(self, result: RunResult) -> None:
@@ -111,17 +120,20 @@ class Renderer:
         view = view_of(result, Exhibits())
         console = self.console(self.out)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("hypothesis", "verdict", "why", "confidence", "trials", "time", "× control"):
+        cut = slice(None) if console.width >= _NARROW else slice(0, 3)  # the JSON and the reports tell the rest
+        for column in ("hypothesis", "verdict", "why", "confidence", "trials", "time", "× control")[cut]:
             numeric = column in {"confidence", "time", "× control"}
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in view.rows:
             verdict = Text(f"{_MARKS[row.verdict]} {row.verdict}", style=_STYLES[row.verdict])
-            table.add_row(
+            cells: tuple[Text | str, ...] = (
                 Text(row.id), verdict, row.reason, f"{row.confidence:.2f}", Text(_trials(row.trials)),
                 "–" if row.median is None else f"{row.median:.2f} s", "–" if row.pace is None else f"{row.pace:.1f}×",
             )  # fmt: skip
+            table.add_row(*cells[cut])
         time = "–" if view.control_median is None else f"{view.control_median:.2f} s"
-        table.add_row(Text("control", style="dim"), "", "", "", Text(_trials(view.control)), time, "")
+        if console.width >= _NARROW:
+            table.add_row(Text("control", style="dim"), "", "", "", Text(_trials(view.control)), time, "")
         console.print(table)
         console.print()
         notes = [Text.assemble((row.id, "bold"), f"  {note}") for row in view.rows for note in row.notes]
@@ -191,3 +203,10 @@ def _clean(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_clean(item) for item in value]
     return jsonable(str(value)) if isinstance(value, str) else value
+
+
+def _paragraph(columns: Sequence[str], row: Sequence[str]) -> str:
+    """A row in words: what it is about in one piece, which can be copied, and the rest under it."""
+    named = next((number for number, column in enumerate(columns) if column), 0) + 1
+    rest = [f"{column} {cell}".strip() for column, cell in zip(columns[named:], row[named:], strict=False) if cell]
+    return " ".join(row[:named]) + (f"\n  {' · '.join(rest)}" if rest else "")

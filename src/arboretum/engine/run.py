@@ -83,7 +83,7 @@ async def run_plan_async(
 
 def _recommendation(search: HypothesisSearch, ranking: Sequence[Judgement], status: RunStatus) -> str:
     if status is RunStatus.INTERRUPTED:
-        return "The run was interrupted; go on with --resume: finished trials are not repeated."
+        return "The run was interrupted; go on with: arboretum run --resume. Finished trials are not repeated."
     problems = {t.outcome for t in search.control if not t.outcome.is_evidence} - {Outcome.CANCELLED}
     if problems and not any(j.verdict is Verdict.SUPPORTED for j in ranking):
         names = ", ".join(sorted(problem.value for problem in problems))
