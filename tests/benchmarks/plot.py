@@ -302,24 +302,24 @@ def _growth(rows: Sequence[Row], layout: Layout) -> str:
     parts.append(_text(_PAD, y, "How it grows", "title"))
     said = (
         "Seconds over size, both logarithmic. Numbers: the slope at the large end; 0 does not grow, 1 is in "
-        "proportion. Dashed: what it is held against."
+        "proportion. Dashed and dotted: what it is held against."
     )
     for line in textwrap.wrap(said, int((layout.width - 2 * _PAD) / _SMALL)):
         y += 18
         parts.append(_text(_PAD, y, line, "soft"))
     gap = 22
     across = (layout.width - 2 * _PAD - gap * (layout.across - 1)) / layout.across
-    for unit, group in groups:
-        y += 34
-        parts.append(_text(_PAD, y, f"over {unit}", "heading"))
-        y += 8
-        for first in range(0, len(group), layout.across):
-            tallest = 0.0
-            for number, panel in enumerate(group[first : first + layout.across]):
-                drawn, height = _panel(panel, _PAD + number * (across + gap), y, across)
-                parts.append(drawn)
-                tallest = max(tallest, height)
-            y += tallest + 12
+    y += 4
+    flow = [("" if number else f"over {unit}", panel) for unit, group in groups for number, panel in enumerate(group)]
+    for first in range(0, len(flow), layout.across):
+        tallest = 0.0
+        for number, (heading, panel) in enumerate(flow[first : first + layout.across]):
+            x = _PAD + number * (across + gap)
+            parts.append(_text(x, y + 24, heading, "heading"))
+            drawn, height = _panel(panel, x, y + 30, across)
+            parts.append(drawn)
+            tallest = max(tallest, height + 30)
+        y += tallest + 6
     return _picture(layout.width, y + 8, "How it grows", parts)
 
 
@@ -341,11 +341,11 @@ def _panel(panel: Panel, x: float, y: float, width: float) -> tuple[str, float]:
         parts.append(_text(left - 5, up(value) + 4, _seconds(value), "soft end"))
     for value, anchor in ((min(xs), ""), (max(xs), " end")):
         parts.append(_text(across(value) + (4 if anchor else -4), top + height + 15, f"{value:,.0f}", "soft" + anchor))
-    colours = iter(_COLOURS)
+    colours, dashes = iter(_COLOURS), iter(("3 3", "1 3"))
     under = top + height + 31
     for name, ours, points, slope in panel.lines:
         colour = next(colours, "var(--ink)") if ours else "var(--soft)"
-        dash = "" if ours else ' stroke-dasharray="3 3"'
+        dash = "" if ours else f' stroke-dasharray="{next(dashes, "6 2")}"'
         path = "L".join(f"{across(size):.1f} {up(seconds):.1f}" for size, seconds in points)
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
         if ours:

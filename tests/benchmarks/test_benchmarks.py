@@ -259,3 +259,10 @@ def test_the_backends_of_one_case_stand_in_one_line() -> None:
     ((unit, [panel]),) = panels(grown)
     assert unit == "files"
     assert [(name, ours) for name, ours, _, _ in panel.lines] == [("cli", True), ("pygit2", True), ("git", False)]
+
+
+def test_the_pictures_of_the_docs_are_of_their_figures() -> None:
+    """What the docs show is drawn from the figures that are kept beside it; `--draw --out` there draws it anew."""
+    folder = Path(__file__).resolve().parents[2] / "docs/images/benchmarks"
+    for name, text in pictures(Outcome.read(folder / "figures.json").rows).items():
+        assert (folder / name).read_text(encoding="utf-8") == text, name
