@@ -53,7 +53,8 @@ def open_repository(path: str) -> tuple[pygit2.Repository, Layout]:
     follow_environment()
     try:
         repository = pygit2.Repository(path, RepositoryOpenFlag.NO_SEARCH)
-        real = os.path.realpath(path)
+        # libgit2 has followed the links in `path`: where there were none it is a real path.
+        real = path if repository.path == f"{path}/.git/" else os.path.realpath(path)
         # A worktree that was moved by hand: libgit2 would work at the place in its record, which may be
         # somebody else's by now. Git works where the files are, and so do we.
         worktree = _real(repository.workdir, real)
@@ -75,12 +76,10 @@ def _real(path: str | None, known: str) -> str | None:
 
 
 def _layout(git_dir: str, worktree: str | None) -> Layout:
-    common = git_dir
-    try:
-        with open(os.path.join(git_dir, "commondir"), "rb") as file:
+    common, link = git_dir, os.path.join(git_dir, "commondir")
+    if os.path.lexists(link):
+        with open(link, "rb") as file:
             common = os.path.realpath(os.path.join(git_dir, os.fsdecode(file.read().rstrip(b"\n"))))
-    except FileNotFoundError:
-        pass
     return Layout(git_dir, common, worktree)
 
 
