@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arboretum.engine.proven_index import ProvenIndex
+from arboretum.engine.proven_index import Layout, ProvenIndex
 from arboretum.engine.slots import Want
 from arboretum.repository import Repository
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
@@ -375,14 +375,16 @@ def test_a_move_looks_once():
 
 
 def test_what_git_cannot_see_is_seen():
-    """The mischief of these tests is such that git alone, which compares whole seconds, would not notice all of it."""
+    """A change of rights and a folder without files are seen, which git alone would not notice at that moment."""
     with a_world() as world:
         path = world.move(world.ground.two)
         index = ProvenIndex.read(str(_admin(path / "a")), sha256=False)
         assert index is not None
-        assert index.are_young_files_unchanged(str(path))
-        assert index.are_folders_exact(str(path))
-        (path / "b").chmod(0o600)
+        young, layout = index.young_files(), Layout.of(index.names)
+        assert young.are_unchanged(str(path))
+        assert layout.is_exact(str(path))
+        (path / "a").chmod(0o600)
+        assert not young.are_unchanged(str(path))
         assert not index.are_files_unchanged(str(path))
         empty_folder(path / "b")
-        assert not index.are_folders_exact(str(path))
+        assert not layout.is_exact(str(path))

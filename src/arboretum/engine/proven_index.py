@@ -8,14 +8,14 @@ which the slot was handed out can have been changed unseen: these are compared h
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import struct
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from typing import Final
 
-from attrs import define
+from attrs import frozen
 
 from arboretum.engine.survey import is_odd_file, is_odd_folder
 from arboretum.worktree_files.copying import TICK
@@ -29,17 +29,90 @@ _SECOND: Final = 1_000_000_000
 _FILE, _LINK = 0o10, 0o12
 
 
-@define(eq=False, slots=False)
+@frozen(eq=False)
+class YoungFiles:
+    """The files in which a git that compares whole seconds may miss a change: all that is needed to begin a move.
+
+    Args:
+        checksum: The last bytes of the index that records them.
+        written: When it was written, in nanoseconds since the epoch.
+        entries: Stat data and path of each.
+    """
+
+    checksum: str
+    written: int
+    entries: list[tuple[bytes, bytes]]
+
+    def is_index_unchanged(self, admin: str, *, sha256: bool) -> bool:
+        """Whether the index of the worktree with this folder is the one that records them, byte for byte."""
+        try:
+            with open(os.path.join(admin, "index"), "rb") as file:
+                data, written = file.read(), os.fstat(file.fileno()).st_mtime_ns
+        except OSError:
+            return False
+        size = 32 if sha256 else 20
+        found = (hashlib.sha256 if sha256 else hashlib.sha1)(data[:-size], usedforsecurity=False).digest()
+        return written == self.written and found == data[-size:] and found.hex() == self.checksum
+
+    def are_unchanged(self, root: str) -> bool:
+        """Whether they are what was recorded, to the nanosecond."""
+        base = os.fsencode(root)
+        return all(_is_same(base, words, name) for words, name in self.entries)
+
+
+@frozen(eq=False)
+class Layout:
+    """The folders of a worktree, and what has to be in each.
+
+    Args:
+        names: The paths of all files.
+        folders: The names in each folder, by its path.
+    """
+
+    names: list[bytes]
+    folders: Mapping[bytes, set[bytes]]
+
+    @classmethod
+    def of(cls, names: list[bytes]) -> Layout:
+        """The layout of a worktree with these files."""
+        found: dict[bytes, set[bytes]] = {b"": {b".git"}}
+        for folder, name in _split(names):
+            if (inside := found.get(folder)) is None:
+                inside = found[folder] = set()
+                for above, below in _split(_with_parents(folder)):
+                    found.setdefault(above, set()).add(below)
+            inside.add(name)
+        return cls(names, found)
+
+    def is_exact(self, root: str) -> bool:
+        """Whether the folders below `root` are these, hold nothing else, and have their usual rights."""
+        base = os.fsencode(root)
+        for folder, names in self.folders.items():
+            path = os.path.join(base, folder)
+            try:
+                mode = os.lstat(path).st_mode
+                if not stat.S_ISDIR(mode) or is_odd_folder(mode) or names != set(os.listdir(path)):
+                    return False
+            except OSError:
+                return False
+        return True
+
+
+@frozen(eq=False)
 class ProvenIndex:
     """An index in which every entry is a plain file or a link that has to be there.
 
     Args:
-        entries: Stat data and path of each.
+        data: Its bytes.
+        places: Where each entry begins.
+        names: The path of each.
         written: When it was written, in nanoseconds since the epoch.
         checksum: Its last bytes, which are right.
     """
 
-    entries: list[tuple[bytes, bytes]]
+    data: bytes
+    places: list[int]
+    names: list[bytes]
     written: int
     checksum: str
 
@@ -55,52 +128,31 @@ class ProvenIndex:
             index = Index.parse(data, sha256=sha256)
         except (OSError, IndexFormatError):
             return None
-        entries = [(data[at : at + STAT_BYTES], name) for at, name in zip(index.places, index.names, strict=True)]
-        if len(entries) != int.from_bytes(data[_COUNT], "big"):
+        if len(index.places) != int.from_bytes(data[_COUNT], "big"):
             return None
-        if any(words[26] >> 4 not in {_FILE, _LINK} for words, _name in entries):
+        if not {data[at + 26] >> 4 for at in index.places} <= {_FILE, _LINK}:
             return None
-        return cls(entries, written, data[-32 if sha256 else -20 :].hex())
+        return cls(data, index.places, index.names, written, data[-32 if sha256 else -20 :].hex())
 
     def are_files_unchanged(self, root: str) -> bool:
         """Whether all files below `root` are what was recorded, which no git need confirm."""
-        settled = _TIME.pack(*divmod(self.written - TICK, _SECOND))
-        base = os.fsencode(root)
+        base, data = os.fsencode(root), self.data
         # What was written together with the index may have been changed in the same tick of the kernel's clock.
-        return all(words[:8] < settled and _is_same(base, words, name) for words, name in self.entries)
+        settled = _TIME.pack(*divmod(self.written - TICK, _SECOND))
+        if any(data[at : at + 8] >= settled for at in self.places):
+            return False
+        both = zip(self.places, self.names, strict=True)
+        return all(_is_same(base, data[at : at + STAT_BYTES], name) for at, name in both)
 
-    def are_young_files_unchanged(self, root: str) -> bool:
-        """Whether those files are what was recorded in which a git that compares whole seconds may miss a change."""
-        base = os.fsencode(root)
-        newest = max((words[:4] for words, _name in self.entries), default=b"")
+    def young_files(self) -> YoungFiles:
+        """The files that were recorded in the newest second."""
+        data = self.data
+        newest = max((data[at : at + 4] for at in self.places), default=b"")
         # Usually the two are one; a clock that was set back, or that of another file system, parts them.
         young = min(newest, (self.written // _SECOND & _WORD).to_bytes(4, "big"))
-        return all(_is_same(base, words, name) for words, name in self.entries if words[:4] >= young)
-
-    def are_folders_exact(self, root: str) -> bool:
-        """Whether the folders below `root` are those of the entries, hold nothing else, and have their usual rights."""
-        base = os.fsencode(root)
-        for folder, names in self._folders.items():
-            path = os.path.join(base, folder)
-            try:
-                mode = os.lstat(path).st_mode
-                if not stat.S_ISDIR(mode) or is_odd_folder(mode) or names != set(os.listdir(path)):
-                    return False
-            except OSError:
-                return False
-        return True
-
-    @cached_property
-    def _folders(self) -> Mapping[bytes, set[bytes]]:
-        """What each folder has in it."""
-        found: dict[bytes, set[bytes]] = {b"": {b".git"}}
-        for folder, name in _split(name for _words, name in self.entries):
-            if (names := found.get(folder)) is None:
-                names = found[folder] = set()
-                for above, below in _split(_with_parents(folder)):
-                    found.setdefault(above, set()).add(below)
-            names.add(name)
-        return found
+        both = zip(self.places, self.names, strict=True)
+        entries = [(data[at : at + STAT_BYTES], name) for at, name in both if data[at : at + 4] >= young]
+        return YoungFiles(self.checksum, self.written, entries)
 
 
 def recorded_changes(admin: str, root: str, *, sha256: bool) -> dict[str, int]:
@@ -137,7 +189,7 @@ def _is_same(root: bytes, words: bytes, name: bytes) -> bool:
     """Whether a file is what was recorded, to the nanosecond; not, where the file system knows whole seconds only."""
     seconds, nanos, mseconds, mnanos, _dev, inode, mode, _uid, _gid, size = _WORDS.unpack(words)
     try:
-        found = os.lstat(os.path.join(root, name))
+        found = os.lstat(b"%b/%b" % (root, name))
     except OSError:
         return False
     return (

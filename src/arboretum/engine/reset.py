@@ -13,19 +13,23 @@ from __future__ import annotations
 import os
 import shutil
 from functools import cached_property
+from typing import Final
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from arboretum.backends.base import Capability, GitBackend
 from arboretum.bootstrap import backend_factory
 from arboretum.engine import admin_state
-from arboretum.engine.proven_index import ProvenIndex, recorded_changes
+from arboretum.engine.proven_index import Layout, ProvenIndex, YoungFiles, recorded_changes
 from arboretum.engine.slot_files import open_folders
 from arboretum.engine.slots import Slot
 from arboretum.engine.steps import Step, no_step
 from arboretum.engine.survey import Survey, put_right, survey
 from arboretum.errors import GitOperationError, PoolError
 from arboretum.values import FileMode, Oid, ResetMode, StatusEntry
+
+#: So many files are remembered of a slot; more are only in one that was just made.
+_MAX_YOUNG: Final = 2_000
 
 
 @frozen(kw_only=True)
@@ -57,6 +61,8 @@ class SlotReset:
 
     backend: GitBackend
     _step: Step = no_step
+    _young: dict[str, YoungFiles] = field(factory=dict, init=False, repr=False)
+    _layout: Layout | None = field(default=None, init=False, repr=False)
 
     def __call__(self, slot: Slot, commit: Oid, *, remove_ignored: bool = False, untouched: bool = False) -> Proof:
         """Bring `slot` to `commit`.
@@ -138,7 +144,7 @@ class SlotReset:
             What the status says afterwards, and what a look finds at which `status` does not see.
         """
         if not careful and look and (index := self._restore_by_index(slot, commit)) is not None:
-            if index.are_folders_exact(slot.path):
+            if self._is_exact(slot, index):
                 return (), Survey()
             entries = self._status(slot.path)  # there is more than the tracked files: ignored or not?
             return entries, survey(slot.path, _ignored(entries))
@@ -157,21 +163,46 @@ class SlotReset:
 
         See `arboretum.engine.proven_index`: the index has to be that of the last proof, byte for byte.
         """
-        if not slot.written or not self._resets_exactly or admin_state.read_sparse(slot.admin) != slot.sparse:
-            return None
-        index = ProvenIndex.read(slot.admin, sha256=self.backend.sha256)
-        if index is None or (index.checksum, index.written) != (slot.index, slot.written):
-            return None
-        if admin_state.uses_reftable(slot.admin):
+        if not slot.written or not self._resets_exactly or admin_state.uses_reftable(slot.admin):
             return None
         self._step("reset.prove-files")
-        if slot.commit == commit == admin_state.head_of(slot.admin) and index.are_files_unchanged(slot.path):
-            return index
-        if not index.are_young_files_unchanged(slot.path):
+        if admin_state.read_sparse(slot.admin) != slot.sparse:
+            return None
+        if slot.commit == commit == admin_state.head_of(slot.admin):
+            index = self._read(slot)
+            if index is not None and _is_of(index, slot) and index.are_files_unchanged(slot.path):
+                return index
+        young = self._young_files(slot)
+        if young is None or not young.are_unchanged(slot.path):
             return None
         self._detach(slot, commit)
         self._reset(slot, commit)
+        if (index := self._read(slot)) is not None:
+            self._remember(slot, index.young_files())
+        return index
+
+    def _young_files(self, slot: Slot) -> YoungFiles | None:
+        """The files in which git alone may miss a change; None where the index is not that of the last proof."""
+        young = self._young.get(slot.admin)
+        if young is not None and _is_of(young, slot):
+            return young if young.is_index_unchanged(slot.admin, sha256=self.backend.sha256) else None
+        index = self._read(slot)
+        return index.young_files() if index is not None and _is_of(index, slot) else None
+
+    def _read(self, slot: Slot) -> ProvenIndex | None:
         return ProvenIndex.read(slot.admin, sha256=self.backend.sha256)
+
+    def _remember(self, slot: Slot, young: YoungFiles) -> None:
+        """Save the next move from reading the whole index once more."""
+        self._young.pop(slot.admin, None)
+        if len(young.entries) <= _MAX_YOUNG:
+            self._young[slot.admin] = young
+
+    def _is_exact(self, slot: Slot, index: ProvenIndex) -> bool:
+        layout = self._layout
+        if layout is None or layout.names != index.names:  # it is the same for most commits, in all slots
+            layout = self._layout = Layout.of(index.names)
+        return layout.is_exact(slot.path)
 
     def _reset(self, slot: Slot, commit: Oid) -> None:
         self._step("reset.files")
@@ -253,6 +284,11 @@ class SlotReset:
 
 def _ignored(entries: tuple[StatusEntry, ...]) -> tuple[str, ...]:
     return tuple(entry.path for entry in entries if entry.is_ignored)
+
+
+def _is_of(known: ProvenIndex | YoungFiles, slot: Slot) -> bool:
+    """Whether an index is the one of the slot's last proof."""
+    return (known.checksum, known.written) == (slot.index, slot.written)
 
 
 class _StillDirtyError(Exception):
