@@ -1,10 +1,11 @@
-"""The pool: moving a slot beside `git checkout`."""
+"""The pool: moving a slot beside `git checkout`, and beside a fresh worktree."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from arboretum import Repository
@@ -41,12 +42,21 @@ def _moved(folder: Path, rounds: int, *, files: int) -> list[Row]:
         def checkout(oid: Oid) -> None:
             subprocess.run(["git", "checkout", "-q", "--detach", oid], cwd=tree, check=True)
 
+        def fresh() -> float:
+            path = str(folder / "fresh")
+            start = time.perf_counter()
+            for oid in reversed(ends):
+                subprocess.run(["git", "worktree", "add", "-q", "--detach", path, oid], cwd=builder.path, check=True)
+                start += _removed(builder, path)
+            return time.perf_counter() - start
+
         move(ends[0])
         times = interleave(
             {
                 "ours": lambda: [move(oid) for oid in reversed(ends)] and None,
                 "checkout": lambda: [checkout(oid) for oid in reversed(ends)] and None,
                 "same": lambda: [move(ends[0]) for _ in ends] and None,
+                "fresh": fresh,
             },
             rounds=rounds,
             warmup=1,
@@ -56,7 +66,17 @@ def _moved(folder: Path, rounds: int, *, files: int) -> list[Row]:
                 baseline="checkout", target=1.1, note="baseline: `git checkout --detach`, which proves nothing"),
         compare("pool", f"a slot of {files} files taken again at its commit, and proven clean", times, ours="same",
                 baseline="checkout", target=1.0),
+        compare("pool", f"a slot of {files} files moved by 50 commits, and proven clean", times, ours="ours",
+                baseline="fresh", target=4.0 if files >= 5000 else None, at_least=True,
+                note="baseline: a fresh `git worktree add`"),
     ]  # fmt: skip
+
+
+def _removed(builder: RepositoryBuilder, path: str) -> float:
+    """Remove a worktree; the seconds that it took."""
+    start = time.perf_counter()
+    builder.git("worktree", "remove", "--force", path)
+    return time.perf_counter() - start
 
 
 class _CacheFolder:
