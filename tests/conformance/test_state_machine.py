@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arboretum.backends.base import GitBackend
+from arboretum.backends.base import GitBackend, Keeper
 from arboretum.backends.memory import MemoryBackend
 from arboretum.bootstrap import backend_factory
-from arboretum.errors import WorktreeLockedError
+from arboretum.errors import GitOperationError, WorktreeLockedError
 from arboretum.testing.machine import check_against_model
 from arboretum.testing.maker import BackendMaker
 from arboretum.values import ChangeKind, Oid, StatusEntry
@@ -69,6 +71,11 @@ class IgnoresLocks(SeededBug):
                 raise
             self.unlock_worktree(path)
             super().remove_worktree(path, force=force)
+
+    def discard_worktree(self, path: str, keeper: Keeper, *, force: bool = False) -> Callable[[], None]:
+        with contextlib.suppress(GitOperationError):
+            self.unlock_worktree(path)
+        return super().discard_worktree(path, keeper, force=force)
 
 
 @pytest.mark.parametrize("faulty", [BlindToDeletion, DropsTheTop, IgnoresLocks])

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ from arboretum.values import RefName
 
 #: What the lock of a worktree says for the moment in which its record is hidden.
 _BEING_REMOVED: Final = "being removed by arboretum\n"
+#: An admin folder on its way in or out: nobody works in it who does not hold the lock.
+_ASIDE: Final = re.compile(r"[0-9a-f]{16}\Z")
 
 _log = logging.getLogger(__name__)
 
@@ -75,43 +78,29 @@ class AdminRemoval(AdminGuard):
             if taken is not None:
                 self.finish(taken)
 
-    def discard(self, path: str, keeper: Keeper, *, needs_link: bool) -> Callable[[], None]:
-        """See `WorktreeAdmin.discard_worktree`.
-
-        Args:
-            path: The worktree.
-            keeper: Keeps its work.
-            needs_link: Whether `keeper` cannot work with a worktree whose record is hidden.
-        """
+    def discard(self, path: str, keeper: Keeper) -> Callable[[], None]:
+        """See `WorktreeAdmin.discard_worktree`; whether it holds changes is not asked."""
         record = self._removable(path)
-        is_there = record.path is not None and os.path.isdir(record.path)
-        # The links of submodules lead nowhere once the folder is renamed.
-        in_place = is_there and os.path.isdir(os.path.join(record.folder, "modules"))
-        if in_place or (is_there and needs_link):
-            keeper.before(path)
-        if in_place:
-            keeper.behind(path)
+        if record.path is None or not os.path.isdir(record.path):
+            self.remove(path)
+            return lambda: None
+        keeper.before(path)
+        behind: Callable[[str], None] = keeper.behind
+        if os.path.isdir(os.path.join(record.folder, "modules")):
+            behind(path)  # the links of submodules lead nowhere once the folder is renamed
+            behind = _nothing
         try:
-            taken = self.set_aside(path, _nothing if in_place or needs_link else keeper.before)
+            taken = self.set_aside(path)
         except GitPermissionError as error:
             if not lacks_space(error):
                 raise
-            if is_there:
-                keeper.before(path)
-                keeper.behind(path)
+            behind(path)
             self.remove_in_place(path)
             return lambda: None
-        if taken is None:
-            return lambda: None
-        return lambda: self.finish(taken, _nothing if in_place else keeper.behind)
+        return lambda: self.finish(taken, behind) if taken is not None else None
 
-    def set_aside(self, path: str, meanwhile: Callable[[str], None] = _nothing) -> SetAside | None:
+    def set_aside(self, path: str) -> SetAside | None:
         """Take a worktree out of sight: its folder renamed aside, its record gone; `finish` does the rest.
-
-        Args:
-            path: The worktree.
-            meanwhile: Called with the folder's new path while git's readers get through with the record. If it
-                raises, the worktree is as it was.
 
         Returns:
             The worktree, in this process's hands; None when its folder was missing, and all is done.
@@ -125,11 +114,8 @@ class AdminRemoval(AdminGuard):
         taken = self._take(path)
         if taken is None:
             return None
-        through = time.monotonic() + READERS_GRACE
         try:
-            self.asides[taken.folder] = os.path.join(self.base, taken.note.record)
-            meanwhile(taken.folder)
-            time.sleep(max(0.0, through - time.monotonic()))
+            time.sleep(READERS_GRACE)
             with self.lock(), permissions(path):
                 self._take_record(taken)
         except BaseException:
@@ -171,10 +157,14 @@ class AdminRemoval(AdminGuard):
         Args:
             keep: As for `finish`; some of what is worth keeping may be kept already.
         """
-        if not os.path.isdir(self._removed):
+        folder = os.path.join(self.own, "tmp")
+        if not os.path.isdir(self._removed) and not (os.path.isdir(folder) and os.listdir(folder)):
             return  # usually so, and then there is nothing to lock
         begun: list[SetAside] = []
         with self.lock():
+            for name in os.listdir(folder) if os.path.isdir(folder) else ():
+                if _ASIDE.match(name):
+                    remove_tree(os.path.join(folder, name))
             for taken in SetAside.abandoned(self._removed):
                 with self._reported(taken):
                     if self._goes_back(taken):

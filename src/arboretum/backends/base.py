@@ -70,7 +70,7 @@ class Keeper(Protocol):
     """Keeps the work in a worktree that is being discarded."""
 
     def before(self, path: str) -> None:
-        """Keep what only the git directory of the worktree holds; `path` is where its folder is then."""
+        """Keep what only the git directory of the worktree holds; it is still as it was."""
 
     def behind(self, path: str) -> None:
         """Keep what its files hold, perhaps in another thread and with the folder at another path."""

@@ -140,7 +140,7 @@ class CliRefs(CliObjects):
     def discard_worktree(self, path: str, keeper: Keeper, *, force: bool = False) -> Callable[[], None]:
         """See `WorktreeAdmin`."""
         self._removable(path, force=force)
-        return self.admin.discard(path, keeper, needs_link=False)
+        return self.admin.discard(path, keeper)
 
     def sweep_discarded(self, keep: Callable[[str], None]) -> None:
         """See `WorktreeAdmin`."""

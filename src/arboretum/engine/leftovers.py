@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import time
 from typing import TYPE_CHECKING, Final
@@ -14,9 +13,7 @@ from arboretum.engine.steps import Step
 if TYPE_CHECKING:
     from arboretum.repository import Repository
 
-#: An admin folder on its way in or out (`arboretum.backends.admin_removal`): only there while the lock is held.
-_ASIDE: Final = re.compile(r"[0-9a-f]{16}\Z")
-#: How old any other temporary folder has to be: nothing that makes one lives for so long. Seconds.
+#: How old a temporary folder has to be: nothing that makes one lives for so long. Seconds.
 _OLD: Final = 86400.0
 
 
@@ -29,7 +26,7 @@ def remove_asides(repository: Repository, step: Step) -> None:
     with repository.lock("worktrees"):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
-            if _ASIDE.match(name) or _age(path) > _OLD:
+            if _age(path) > _OLD:
                 step("sweep.aside")
                 shutil.rmtree(path, ignore_errors=True)
 

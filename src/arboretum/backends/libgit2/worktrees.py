@@ -134,7 +134,7 @@ class Worktrees(Objects):
             self._refuse_unreadable(record.path)
             if not force:
                 self._refuse_dirty(record, record.path)
-        return admin.discard(path, keeper, needs_link=True)
+        return admin.discard(path, keeper)
 
     @operation
     def sweep_discarded(self, keep: Callable[[str], None]) -> None:
