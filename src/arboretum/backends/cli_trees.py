@@ -12,6 +12,7 @@ from arboretum.backends import parsing
 from arboretum.backends.cli_refs import CliRefs
 from arboretum.backends.faults import git_error
 from arboretum.backends.git_command import committer_environment
+from arboretum.backends.index_tree import cached_tree
 from arboretum.backends.ref_files import SYMBOLIC_DEPTH
 from arboretum.backends.trees.quoting import unquote_path
 from arboretum.errors import (
@@ -89,8 +90,13 @@ class CliTrees(CliRefs):
         )  # fmt: skip
 
     def staged_tree(self, worktree: str) -> Oid:
-        """See `WorkingTree`."""
-        return self._written_tree({}, at=self.place(worktree))
+        """See `WorkingTree`. No git is asked where the index itself says that it equals HEAD."""
+        at, head = self.place(worktree), self.head(worktree)
+        if head.oid is not None:
+            tree = cached_tree(_whole(os.path.join(at[0], "index")), sha256=self.sha256)
+            if tree is not None and tree == self.read_commit(head.oid).tree:
+                return tree
+        return self._written_tree({}, at=at)
 
     def commit(
         self,
@@ -375,3 +381,12 @@ def stash_entry(oid: Oid, message: str) -> StashEntry:
     head, colon, _ = message.partition(": ")
     branch = head.removeprefix("WIP on ").removeprefix("On ") if colon and head.startswith(("WIP on ", "On ")) else None
     return StashEntry(oid, message, None if branch == "(no branch)" else branch)
+
+
+def _whole(path: str) -> bytes:
+    """All of a file that may be long; nothing when there is none."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
