@@ -182,7 +182,7 @@ def test_copies_that_are_made_together_are_each_right(project, tmp_path, monkeyp
     (tmp_path / "new3" / "d1").write_text("in the way\n")
     begun, go_on = threading.Event(), threading.Event()
 
-    def hold(items: Any, alone: bool) -> Any:
+    def hold(items: Any) -> Any:
         begun.set()
         go_on.wait()
         return items

@@ -21,7 +21,7 @@ def test_each_item_is_done_once_with_those_of_its_key(places, most, keys):
     turns: Turns[tuple[str, int], tuple[str, int]] = Turns(places, most)
     mutex, groups, working, peak = threading.Lock(), [], [0], [0]
 
-    def work(items: Sequence[tuple[str, int]], _alone: bool) -> Sequence[tuple[str, int]]:
+    def work(items: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
         with mutex:
             groups.append(list(items))
             working[0] += 1
@@ -44,10 +44,10 @@ def test_who_waited_for_one_that_failed_gets_nothing_and_others_go_on():
     turns: Turns[int, int] = Turns(1, 8)
     begun, go_on, waiting = threading.Event(), threading.Event(), 4
 
-    def fail(items: Sequence[int], _alone: bool) -> Sequence[int]:
+    def fail(items: Sequence[int]) -> Sequence[int]:
         raise OSError(28, "No space left on device")
 
-    def hold(items: Sequence[int], _alone: bool) -> Sequence[int]:
+    def hold(items: Sequence[int]) -> Sequence[int]:
         begun.set()
         go_on.wait()
         return items
@@ -63,7 +63,7 @@ def test_who_waited_for_one_that_failed_gets_nothing_and_others_go_on():
         outcomes = [other.exception() or other.result() for other in others]
     assert sum(isinstance(outcome, OSError) for outcome in outcomes) == 1
     assert outcomes.count(None) == waiting - 1
-    assert turns.serve("z", 7, lambda items, alone: [alone + n for n in items]) == 8
+    assert turns.serve("z", 7, lambda items: [n + 1 for n in items]) == 8
 
 
 def test_who_gives_up_waiting_is_not_served():
@@ -71,5 +71,5 @@ def test_who_gives_up_waiting_is_not_served():
     turns: Turns[int, int] = Turns(0, 1)
     turns._changed.wait = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]  # as Ctrl-C
     with pytest.raises(KeyboardInterrupt):
-        turns.serve("x", 1, lambda items, _alone: items)
+        turns.serve("x", 1, lambda items: items)
     assert turns._waiting == []

@@ -41,7 +41,7 @@ def _processors() -> int:
 
 
 #: In one turn a sibling is copied to so many worktrees: each file is opened, proven and read once for all of them.
-_TOGETHER: Final = 8
+_TOGETHER: Final = 16
 
 
 @define(eq=False)
@@ -58,14 +58,14 @@ class CopyFiles:
     def fill(self, sibling: Sibling, target: Target) -> Filled | None:
         """See `FileSource`."""
         key = (sibling.path, sibling.settled, sibling.index, target.sha256, self.clone)
-        made = _turns.serve(key, target, lambda targets, alone: self._copies(sibling, targets, alone=alone))
+        made = _turns.serve(key, target, lambda targets: self._copies(sibling, targets))
         if made is None:
             return None
         write_index(target.admin, made.index.with_stat_data(made.stats))
         left = made.stats.count(UNKNOWN)
         return Filled(files=len(made.stats) - left, left=left)
 
-    def _copies(self, sibling: Sibling, targets: Sequence[Target], *, alone: bool) -> Sequence[_Copy | None]:
+    def _copies(self, sibling: Sibling, targets: Sequence[Target]) -> Sequence[_Copy | None]:
         try:
             index = Index.parse(sibling.index, sha256=targets[0].sha256)
         except IndexFormatError as error:
@@ -84,7 +84,7 @@ class CopyFiles:
         }
         names = {name for target in targets for name in target.environment}
         environment = {name: " ".join(t.environment[name] for t in targets if name in t.environment) for name in names}
-        stats = _copied(options, entries, environment, len(targets), alone=alone)
+        stats = _copied(options, entries, environment, len(targets))
         return [_Copy(index, stats_of_one) for stats_of_one in stats]
 
 
@@ -96,8 +96,8 @@ class _Copy:
     stats: list[bytes]
 
 
-#: As many copies at a time as there are processors; more would only wait for each other.
-_turns: Final[Turns[Target, _Copy | None]] = Turns(_processors(), _TOGETHER)
+#: One turn at a time, for each is the work of all processors; two would end one after the other, the last one alone.
+_turns: Final[Turns[Target, _Copy | None]] = Turns(1, _TOGETHER)
 
 
 class CloneFiles(CopyFiles):
@@ -174,16 +174,16 @@ def _with_parents(folder: bytes) -> Iterator[bytes]:
 
 
 def _copied(
-    options: dict[str, object], entries: Entries, environment: Mapping[str, str], targets: int, *, alone: bool
+    options: dict[str, object], entries: Entries, environment: Mapping[str, str], targets: int
 ) -> list[list[bytes]]:
     """The stat data of the copies, entry by entry, for each of the targets."""
     size = file_copy.chunk_size(len(entries))
     done: dict[int, bytes] = {}
     queue = file_copy.fill_queue(len(entries))
     try:
-        # Several turns at once leave this process to itself: its threads would only wait for each other.
-        with _started(_helpers(len(entries), alone=alone), options, entries, queue, environment) as started:
-            if alone or not started:
+        # With several targets this process is left to itself: its other threads finish the copies of the turn before.
+        with _started(_helpers(len(entries), targets), options, entries, queue, environment) as started:
+            if targets == 1 or not started:
                 with contextlib.suppress(OSError):
                     done |= file_copy.work(Copier(**options), entries, queue)  # type: ignore[arg-type]  # as the helper gets them
             for helper in started:
@@ -199,10 +199,10 @@ def _copied(
     return stats
 
 
-def _helpers(count: int, *, alone: bool) -> int:
+def _helpers(count: int, targets: int) -> int:
     if count < _MANY:
         return 0
-    return min(_processors() - 1, _MAX_HELPERS) if alone else 1
+    return min(_processors() - (1 if targets == 1 else 0), _MAX_HELPERS)
 
 
 @contextlib.contextmanager

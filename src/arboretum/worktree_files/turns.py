@@ -36,15 +36,13 @@ class Turns(Generic[Item, Result]):
     _working: int = field(default=0, init=False)
     _changed: threading.Condition = field(factory=threading.Condition, init=False)
 
-    def serve(
-        self, key: Hashable, item: Item, work: Callable[[Sequence[Item], bool], Sequence[Result]]
-    ) -> Result | None:
+    def serve(self, key: Hashable, item: Item, work: Callable[[Sequence[Item]], Sequence[Result]]) -> Result | None:
         """Wait for a turn, and do `work` for `item` and for what others of the same `key` wait for; or be served so.
 
         Args:
             key: What tells which may be served together.
             item: What is to be done.
-            work: Does it, for all items that it is given; it is told, too, whether nobody else works.
+            work: Does it, for all items that it is given.
 
         Returns:
             The result; None if the one who had the turn has failed.
@@ -54,7 +52,7 @@ class Turns(Generic[Item, Result]):
         if not group:
             return request.result
         try:
-            results = work([one.item for one in group], self._working == 1)
+            results = work([one.item for one in group])
             for one, result in zip(group, results, strict=True):
                 one.result = result
         finally:
