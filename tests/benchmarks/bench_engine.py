@@ -14,7 +14,7 @@ from arboretum.engine.each import run_each
 from arboretum.engine.model import CommandSpec, Plan
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
-from tests.benchmarks.each_ways import GitTest, JjRun, gnu_parallel, over_ready_worktrees
+from tests.benchmarks.each_ways import GitTest, JjRun, all_passed, gnu_parallel, over_ready_worktrees
 from tests.benchmarks.measure import Row, Timed, cache_folder, compare, interleave
 
 SLEEP = 0.5
@@ -48,7 +48,7 @@ def _each(folder: Path, *, rounds: int) -> Iterator[Row]:
             result = run_each(
                 repository, f"HEAD~{COMMITS}..HEAD", plan, jobs=JOBS, refresh=refresh, observers=[told.append]
             )
-            assert result.exit_code == 0
+            all_passed(result)
             assert all(commit.cached != refresh for commit in result.commits)
 
         each(refresh=True)  # the slots are there, and the results known

@@ -34,7 +34,7 @@ def run(scale: float) -> list[Row]:
             rows = [row for case in CASES for row in _compared(case, place, peers, max(2, round(9 * scale)))]
         left_out = [
             Row(area="objects", case=f"beside {name}", baseline=name, note=f"left out: {why}")
-            for name, why in {**missing, "jj": "no package of the Python package index has it"}.items()
+            for name, why in missing.items()
         ]
         return [*rows, *left_out, *_grown(folder, scale)]
 

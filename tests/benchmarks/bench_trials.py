@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -18,7 +14,8 @@ from arboretum.engine.each import run_each
 from arboretum.engine.model import CommandSpec, Hypothesis, Plan
 from arboretum.engine.run import run_plan
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
-from tests.benchmarks.measure import Row, compare, growth, interleave
+from tests.benchmarks.each_ways import JjRun, all_passed, gnu_parallel
+from tests.benchmarks.measure import Row, Timed, cache_folder, compare, growth, interleave
 
 SLOTS = 8
 JOBS = 24
@@ -30,7 +27,7 @@ def run(scale: float) -> list[Row]:
     """1,000 hypotheses of `true`; 10,000 known ones; the curves to there; 24 jobs in a repository of 5,000 files."""
     rounds = max(1, round(5 * scale))
     full = scale >= 1
-    with tempfile.TemporaryDirectory() as name, _cache_folder(f"{name}/cache"):
+    with tempfile.TemporaryDirectory() as name, cache_folder(f"{name}/cache"):
         return [
             *_bare(Path(name), sizes=(1, 10, 100, 300, 1000) if full else (1, 10)),
             *_known(Path(name), sizes=(1, 10, 100, 1000, 3000, 10_000) if full else (1, 10, 100)),
@@ -101,45 +98,26 @@ def _many_files(folder: Path, rounds: int, *, files: int) -> list[Row]:
     content: dict[str, str] = {f"folder{n % 100}/file{n}": f"{n}\n" * 30 for n in range(files)}
     changes = [{f"folder{n % 100}/file{n}": f"{m}\n" * 30 for n in range(7 * m, 7 * m + 7)} for m in range(JOBS)]
     first, *oids = builder.commits([CommitSpec(content), *(CommitSpec(dict(change)) for change in changes)])
-    for number in range(1, SLOTS + 1):
-        builder.git("worktree", "add", "-q", "--detach", str(folder / f"ready{number}"))
+    ready = [str(folder / f"ready{number}") for number in range(SLOTS)]
+    for path in ready:
+        builder.git("worktree", "add", "-q", "--detach", path)
     plan = Plan(command=CommandSpec(("true",)), timeout=60.0)
-    parallel = shutil.which("parallel")
-    plain = "cd ready{%} && git checkout -q --detach {} && git clean -fdq && true"
-
-    def theirs() -> None:
-        assert parallel is not None
-        subprocess.run(
-            [parallel, "--will-cite", f"-j{SLOTS}", plain, ":::", *oids], cwd=folder, check=True, capture_output=True
-        )
-
     with Repository.open(builder.path) as repository:
 
         def ours() -> None:
-            result = run_each(repository, f"{first}..HEAD", plan, jobs=SLOTS, refresh=True)
-            assert result.exit_code == 0
+            all_passed(run_each(repository, f"{first}..HEAD", plan, jobs=SLOTS, refresh=True))
 
-        baseline = "GNU parallel over plain git in ready worktrees"
-        ways = {"ours": ours, baseline: theirs} if parallel else {"ours": ours, "0.65 s": lambda: 0.65}
+        parallel, jj = "GNU parallel over plain git in ready worktrees", "`jj run`"
+        ways: dict[str, Timed] = {"ours": ours, "0.65 s": lambda: 0.65}
+        if shutil.which("parallel"):
+            ways[parallel] = lambda: gnu_parallel(ready, oids, "true", clean=True)
+        run = JjRun.beside(builder.path, str(folder / "jj"), builder.environment)
+        if run is not None:
+            ways[jj] = lambda: run.run(first, oids[-1], SLOTS, ("true",))
         times = interleave(ways, rounds=rounds, warmup=1)
     case = f"{JOBS} jobs of `true` over {SLOTS} warm slots of {files:,} files, each at a commit of its own"
-    if not parallel:
-        return [compare("trials", case, times, ours="ours", baseline="0.65 s", target=1.0,
-                        note="GNU parallel was left out: it is not installed")]  # fmt: skip
-    return [compare("trials", case, times, ours="ours", baseline=baseline, target=1.0,
-                    note="ours proves each slot clean, captures, keeps a journal and a store; `jj run` was left out: "
-                    "PyPI, npm and Debian have no package with a jj binary")]  # fmt: skip
-
-
-@contextmanager
-def _cache_folder(path: str) -> Iterator[None]:
-    """Let the pools be below `path` for a while."""
-    before = os.environ.get("ARBORETUM_CACHE_DIR")
-    os.environ["ARBORETUM_CACHE_DIR"] = path
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["ARBORETUM_CACHE_DIR"]
-        else:
-            os.environ["ARBORETUM_CACHE_DIR"] = before
+    return [
+        compare("trials", case, times, ours="ours", baseline=name, target=None if name == jj else 1.0,
+                note="ours proves each slot clean, captures, keeps a journal and a store")
+        for name in ("0.65 s", parallel, jj) if name in times
+    ]  # fmt: skip

@@ -11,6 +11,8 @@ from queue import SimpleQueue
 
 from attrs import define
 
+from arboretum.engine.result import EachResult, RunStatus
+
 
 @define(eq=False)
 class GitTest:
@@ -78,6 +80,13 @@ def gnu_parallel(trees: Sequence[str], oids: Sequence[str], command: str, *, cle
     subprocess.run(
         ["parallel", "--will-cite", f"-j{len(trees)}", script, ":::", *oids], check=True, capture_output=True
     )
+
+
+def all_passed(result: EachResult) -> None:
+    """Hold a run of ours to its end: Ctrl-C, which ends it early without an error, ends the benchmark, too."""
+    if result.status is RunStatus.INTERRUPTED:
+        raise KeyboardInterrupt
+    assert result.exit_code == 0
 
 
 @define(eq=False)

@@ -63,14 +63,14 @@ class DropsTheTop(SeededBug):
 class IgnoresLocks(SeededBug):
     """Removes a locked worktree by force."""
 
-    def discard_worktree(self, path: str, keeper: Keeper, *, force: bool = False) -> Callable[[], None]:
+    def remove_worktree(self, path: str, *, force: bool = False) -> None:
         try:
-            return super().discard_worktree(path, keeper, force=force)
+            super().remove_worktree(path, force=force)
         except WorktreeLockedError:
             if not force:
                 raise
             self.unlock_worktree(path)
-            return super().discard_worktree(path, keeper, force=force)
+            super().remove_worktree(path, force=force)
 
     def discard_worktree(self, path: str, keeper: Keeper, *, force: bool = False) -> Callable[[], None]:
         with contextlib.suppress(GitOperationError):

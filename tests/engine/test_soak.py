@@ -18,6 +18,7 @@ from arboretum.engine.survey import size_on_disk
 
 SCALE = float(os.environ.get("ARBORETUM_TEST_SCALE", "1"))
 TRIALS = 2000 if SCALE > 1 else 160
+JOBS = 4
 MIB = 1 << 20
 
 
@@ -25,9 +26,10 @@ MIB = 1 << 20
 def test_soak(ground, capsys):
     """After a quarter of the trials nothing grows any more: memory, descriptors, threads, disk, steps per trial."""
     steps = []
-    pool = WorktreePool.open(ground.repository, size=4, step=steps.append)
+    pool = WorktreePool.open(ground.repository, size=JOBS, step=steps.append)
     commits = (ground.one, ground.two, ground.three)
     process, looks = psutil.Process(), []
+    threads_before = process.num_threads()
 
     def look() -> dict[str, float]:
         gc.collect()
@@ -41,7 +43,7 @@ def test_soak(ground, capsys):
         }  # fmt: skip
 
     async def carry_out() -> None:
-        executor = LocalExecutor(pool, 4, output_root=os.path.join(ground.repository.state_dir, "runs"))
+        executor = LocalExecutor(pool, JOBS, output_root=os.path.join(ground.repository.state_dir, "runs"))
         script = CommandSpec(
             ("echo line; echo x > untracked; mkdir -p build; echo y > build/cache; test -e a.txt",), True
         )
@@ -69,7 +71,8 @@ def test_soak(ground, capsys):
         print(f"  own CPU ms per trial, by quarter: {cost}")
     assert last["memory"] - first["memory"] < 16 * MIB
     assert last["descriptors"] <= first["descriptors"] + 2
-    assert last["threads"] <= first["threads"] + 1
+    # Both caches of threads fill as they are needed: one for a job, one more to release a slot or watch a command.
+    assert last["threads"] <= threads_before + 2 * (JOBS + 1)
     assert last["children"] <= first["children"]
     assert last["disk"] - first["disk"] < MIB // 4
     assert last["steps"] <= 1.05 * looks[1]["steps"]
