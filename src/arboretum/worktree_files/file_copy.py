@@ -41,8 +41,6 @@ _SECOND = 1_000_000_000
 _WORD = 0xFFFFFFFF
 #: Longer files are copied by the kernel.
 _SMALL = 1 << 16
-#: A file of at most one block gains nothing from sharing it: it is written in less time than a block is shared.
-_BLOCK = 4096
 #: Linux: let a file share the blocks of another one.
 FICLONE = 0x40049409
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -138,7 +136,7 @@ class Copier:
 
     def _file(self, words: bytes, oid: bytes, base: bytes, descriptor: int, there: list[int]) -> list[bytes]:
         data, size = None, int.from_bytes(words[36:], "big")
-        if size <= (_BLOCK if self.clone else _SMALL):
+        if size <= _SMALL and not (size and self.clone):
             data = _read(descriptor, size)  # what is seen afterwards holds for what was read
         found = os.fstat(descriptor)
         modified, doubtful = self._same(words, found)
