@@ -75,5 +75,5 @@ def test_soak(ground, capsys):
     assert last["threads"] <= threads_before + 2 * (JOBS + 1)
     assert last["children"] <= first["children"]
     assert last["disk"] - first["disk"] < MIB // 4
-    assert last["steps"] <= 1.05 * looks[1]["steps"]
+    assert last["steps"] <= 1.2 * looks[1]["steps"]  # which trials find a slot that stands at their commit is chance
     assert pool.check() == ()
