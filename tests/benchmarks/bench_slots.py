@@ -25,14 +25,13 @@ from arboretum.values import Oid
 from tests.benchmarks.curves import LINEAR, Curves, clocked, sizes_of
 from tests.benchmarks.measure import Row, Timed, cache_folder
 
-#: Beyond these the making of files takes minutes, for no more than the same slope; `create` has one of 50,000.
-FILES: Final = (100, 1000, 10_000)
-SLOTS: Final = (1, 10, 100, 300)
+FILES: Final = (100, 1000, 10_000, 50_000)
+SLOTS: Final = (1, 10, 100, 1000)
 _CHANGED: Final = 50
 
 
 def run(scale: float) -> Iterator[Row]:
-    """Curves to 10,000 files and to 300 slots; the two smallest sizes when short."""
+    """Curves to 50,000 files and to 1,000 slots; the two smallest sizes when short."""
     with tempfile.TemporaryDirectory(prefix="arboretum-bench-") as name, cache_folder(f"{name}/cache"):
         yield from _by_files(Path(name), sizes_of(scale, FILES))
         yield from _by_slots(Path(name), sizes_of(scale, SLOTS))
