@@ -58,7 +58,7 @@ def test_bad_input_makes_nothing(repo: Repository, tmp_path: Path) -> None:
 
 def test_a_temporary_worktree_is_removed_and_its_work_kept(repo: Repository) -> None:
     """On exit, also by an exception, the folder is gone and uncommitted work is under a salvage ref."""
-    with pytest.raises(KeyboardInterrupt), repo.worktrees.temporary("main", detach=True) as tree:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), repo.worktrees.temporary("main", detach=True) as tree:  # noqa: PT012  (the work has to come first)
         Path(tree.path, "new.txt").write_text("work")
         raise KeyboardInterrupt
     assert not Path(tree.path).exists()

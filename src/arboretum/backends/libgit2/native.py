@@ -42,19 +42,19 @@ class _BytesPath:
 
 def paths_of(index: pygit2.Index) -> set[str]:
     """The paths that the index has, unmerged ones too; without an object for each entry, as iterating would make."""
-    native, at, text = index._index, C.git_index_get_byindex, ffi.string  # noqa: SLF001  (see the module)
+    native, at, text = index._index, C.git_index_get_byindex, ffi.string
     return {os.fsdecode(text(at(native, number).path)) for number in range(len(index))}
 
 
 def is_intended(index: pygit2.Index, path: str) -> bool:
     """Whether the entry says only that the file is to be added some day (``git add -N``)."""
-    entry = C.git_index_get_bypath(index._index, os.fsencode(path), 0)  # noqa: SLF001  (see the module)
+    entry = C.git_index_get_bypath(index._index, os.fsencode(path), 0)
     return bool(entry != ffi.NULL and entry.flags_extended & _INTENT_TO_ADD)
 
 
 def staged_as(index: pygit2.Index, path: str) -> tuple[pygit2.Oid, int] | None:
     """The id and the mode that the index has for a path; None when it has none, or an unmerged one."""
-    entry = C.git_index_get_bypath(index._index, os.fsencode(path), 0)  # noqa: SLF001  (see the module)
+    entry = C.git_index_get_bypath(index._index, os.fsencode(path), 0)
     if entry == ffi.NULL:
         return None
     return pygit2.Oid(raw=bytes(ffi.buffer(ffi.addressof(entry, "id"))[:])), int(entry.mode)
@@ -70,7 +70,7 @@ def changed_files(repository: pygit2.Repository, index: pygit2.Index, paths: Ite
     options.flags = int(_FILES)
     with _strings(paths) as names:
         names.assign_to(ffi.addressof(options, "pathspec"))
-        check_error(C.git_diff_index_to_workdir(made, repository._repo, index._index, options))  # noqa: SLF001  (see the module)
+        check_error(C.git_diff_index_to_workdir(made, repository._repo, index._index, options))
     return pygit2.Diff.from_c(bytes(ffi.buffer(made)[:]), repository)
 
 
@@ -84,11 +84,11 @@ def write_files(repository: pygit2.Repository, tree: pygit2.Tree, paths: Iterabl
     options, native = ffi.new("git_checkout_options *"), ffi.new("git_object **")
     check_error(C.git_checkout_options_init(options, _OPTIONS_VERSION))
     options.checkout_strategy = int(_OVERWRITE)
-    options.baseline_index = nothing._index  # noqa: SLF001  (see the module)
-    ffi.buffer(native)[:] = tree._pointer[:]  # noqa: SLF001  (see the module)
+    options.baseline_index = nothing._index
+    ffi.buffer(native)[:] = tree._pointer[:]
     with _strings(paths) as names:
         names.assign_to(ffi.addressof(options, "paths"))
-        check_error(C.git_checkout_tree(repository._repo, native[0], options))  # noqa: SLF001  (see the module)
+        check_error(C.git_checkout_tree(repository._repo, native[0], options))
 
 
 def _strings(paths: Iterable[str]) -> StrArray:
@@ -101,7 +101,7 @@ def configured(repository: pygit2.Repository) -> list[tuple[bytes, bytes | None]
     One pass over the files takes as long as a look at one key.
     """
     config, walk, entry = (ffi.new(f"git_config{kind} **") for kind in ("", "_iterator", "_entry"))
-    check_error(C.git_repository_config(config, repository._repo))  # noqa: SLF001  (see the module)
+    check_error(C.git_repository_config(config, repository._repo))
     try:
         check_error(C.git_config_iterator_new(walk, config[0]))
         found = []

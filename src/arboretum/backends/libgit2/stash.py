@@ -41,7 +41,7 @@ from arboretum.errors import (
     StashNotFoundError,
     UnbornHeadError,
 )
-from arboretum.values import ChangeKind, FileMode, Oid, Signature, StashEntry
+from arboretum.values import ChangeKind, DiffEntry, FileMode, Oid, Signature, StashEntry
 
 _STASH: Final = "refs/stash"
 _LABEL: Final = re.compile(r"(?:WIP on|On) (.+?): ")
@@ -163,7 +163,7 @@ class Stashes(Files):
         return pygit2_tree(repository, outcome.tree)
 
     @staticmethod
-    def _untracked_changes(repository: pygit2.Repository, new: pygit2.Tree) -> tuple:  # type: ignore[type-arg]
+    def _untracked_changes(repository: pygit2.Repository, new: pygit2.Tree) -> tuple[DiffEntry, ...]:
         """The untracked files of a stash, when none of them is there already."""
         changes = diff_entries(repository, new.diff_to_tree(swap=True), renames=False)
         root = files_of(repository)

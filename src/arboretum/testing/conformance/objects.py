@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from arboretum.backends.trees.snapshot import File, FileContent
 from arboretum.errors import ObjectMissingError, PatchFailedError, RevisionNotFoundError, UnbornHeadError
@@ -143,8 +144,8 @@ def check_logs_walk_as_git_does(maker: BackendMaker) -> None:
         ]
     )  # fmt: skip
 
-    def log(*tips: Oid, **limits: object) -> list[Oid]:
-        return [c.oid for c in bench.backend.log(LogQuery(tips, **limits))]  # type: ignore[arg-type]
+    def log(*tips: Oid, **limits: Any) -> list[Oid]:
+        return [c.oid for c in bench.backend.log(LogQuery(tips, **limits))]
 
     assert log(last) == [last, merged, aside, two, one]
     assert log(last, exclude=(two,)) == [last, merged, aside]
