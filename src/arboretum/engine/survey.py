@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Collection, Mapping
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 #: Bits that no file or folder of a checkout has: set-user-id, set-group-id, sticky.
 _SPECIAL = stat.S_ISUID | stat.S_ISVTX
@@ -43,9 +43,7 @@ def is_odd_folder(mode: int) -> bool:
     return mode & stat.S_IRWXU != stat.S_IRWXU or bool(mode & _SPECIAL)
 
 
-def survey(  # noqa: C901  # one flat pass over all files
-    root: str, ignored: Collection[str], recorded: Mapping[str, int] | None = None
-) -> Survey:
+def survey(root: str, ignored: Collection[str], recorded: Mapping[str, int] | None = None) -> Survey:
     """Look at everything below `root` but ``.git`` and ignored paths.
 
     Args:
@@ -54,38 +52,62 @@ def survey(  # noqa: C901  # one flat pass over all files
         recorded: When each tracked file was last changed by the index, in nanoseconds since the epoch (see
             `recorded_changes`); None where all tracked files are proven, and only folders are looked at.
     """
-    skipped = {os.path.join(root, path) for path in ignored}
-    empty, odd_files, odd_folders, changed = False, [], [], []
+    surveyor = _Surveyor(frozenset(os.path.join(root, path) for path in ignored), recorded)
     pending = [root]
     while pending:
-        folder = pending.pop()
+        pending += surveyor.look_into(pending.pop())
+    return surveyor.found()
+
+
+@define(eq=False)
+class _Surveyor:
+    """Takes down what is odd, folder by folder; a method for each kind of entry."""
+
+    _skipped: frozenset[str]
+    _recorded: Mapping[str, int] | None
+    _empty: bool = False
+    _odd_files: list[str] = field(factory=list)
+    _odd_folders: list[str] = field(factory=list)
+    _changed: list[str] = field(factory=list)
+
+    def look_into(self, folder: str) -> list[str]:
+        """Look at the entries of a folder; those that are folders themselves are handed back, to be looked into."""
         try:
             entries = list(os.scandir(folder))
         except PermissionError:
-            odd_folders.append(folder)
-            continue
-        empty = empty or not entries
+            self._odd_folders.append(folder)
+            return []
+        self._empty = self._empty or not entries
+        deeper = []
         for entry in entries:
-            is_folder = entry.is_dir(follow_symlinks=False)
-            is_special = not (is_folder or entry.is_file(follow_symlinks=False) or entry.is_symlink())
-            if recorded is None and not is_folder and not is_special:
-                continue
-            path = entry.path
-            if path in skipped or (is_folder and f"{path}/" in skipped):
-                continue
-            found = entry.stat(follow_symlinks=False)
-            if is_folder:
-                if is_odd_folder(found.st_mode):
-                    odd_folders.append(path)
-                pending.append(path)
-            elif is_special:
-                odd_files.append(path)
-            elif recorded is not None:
-                if recorded.get(path, found.st_ctime_ns) != found.st_ctime_ns:
-                    changed.append(path)
-                if is_odd_file(found.st_mode) and entry.name != ".git" and not entry.is_symlink():
-                    odd_files.append(path)
-    return Survey(empty, tuple(odd_files), tuple(odd_folders), tuple(changed))
+            if entry.is_dir(follow_symlinks=False):
+                if self._takes_in_folder(entry):
+                    deeper.append(entry.path)
+            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
+                if self._recorded is not None and entry.path not in self._skipped:
+                    self._take_in_file(entry, self._recorded)
+            elif entry.path not in self._skipped:
+                self._odd_files.append(entry.path)
+        return deeper
+
+    def _takes_in_folder(self, entry: os.DirEntry[str]) -> bool:
+        path = entry.path
+        if path in self._skipped or f"{path}/" in self._skipped:
+            return False
+        if is_odd_folder(entry.stat(follow_symlinks=False).st_mode):
+            self._odd_folders.append(path)
+        return True
+
+    def _take_in_file(self, entry: os.DirEntry[str], recorded: Mapping[str, int]) -> None:
+        path, found = entry.path, entry.stat(follow_symlinks=False)
+        if recorded.get(path, found.st_ctime_ns) != found.st_ctime_ns:
+            self._changed.append(path)
+        if is_odd_file(found.st_mode) and entry.name != ".git" and not entry.is_symlink():
+            self._odd_files.append(path)
+
+    def found(self) -> Survey:
+        """What has been taken down."""
+        return Survey(self._empty, tuple(self._odd_files), tuple(self._odd_folders), tuple(self._changed))
 
 
 def put_right(found: Survey) -> None:
