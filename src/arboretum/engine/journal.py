@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 from attrs import define, field, frozen
 
@@ -199,13 +199,8 @@ def read_journal(runs_dir: str, run: str, *, decode: Callable[[bytes], RunEvent]
     Raises:
         StoreError: There is no such journal, or it cannot be read.
     """
-    path = os.path.join(run_folder(runs_dir, run), _EVENTS_FILE)
-    try:
-        with open(path, "rb") as file:
-            live = not _try_shared_lock(file.fileno())
-            lines = file.read().split(b"\n")
-    except OSError as error:
-        raise _unreadable(run, error) from error
+    with _reading(runs_dir, run) as (file, live):
+        lines = file.read().split(b"\n")
     events, damaged = [], 0
     for line in filter(None, lines):
         try:
@@ -213,7 +208,7 @@ def read_journal(runs_dir: str, run: str, *, decode: Callable[[bytes], RunEvent]
         except InvalidValueError:
             damaged += 1
     if damaged:
-        _log.warning("%d damaged line(s) in %s were left out", damaged, path)
+        _log.warning("%d damaged line(s) in %s were left out", damaged, file.name)
     return JournalContents(run, tuple(events), damaged, live)
 
 
@@ -223,24 +218,25 @@ def last_status(runs_dir: str, run: str) -> str:
     Raises:
         StoreError: There is no such journal, or it cannot be read.
     """
-    path = os.path.join(run_folder(runs_dir, run), _EVENTS_FILE)
-    try:
-        with open(path, "rb") as file:
-            live = not _try_shared_lock(file.fileno())
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-            lines = file.read().split(b"\n")
-    except OSError as error:
-        raise _unreadable(run, error) from error
+    with _reading(runs_dir, run) as (file, live):
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        lines = file.read().split(b"\n")
     for line in filter(None, reversed(lines)):
         with contextlib.suppress(InvalidValueError):  # damaged, or the end of a very long one
             return JournalContents(run, (event_of_line(line),), live=live).status
     return JournalContents(run, (), live=live).status
 
 
-def _unreadable(run: str, error: OSError) -> StoreError:
-    return StoreError(
-        f"cannot read the journal of the run {run}: {error.strerror}", hint="`arboretum history` lists the runs"
-    )
+@contextlib.contextmanager
+def _reading(runs_dir: str, run: str) -> Iterator[tuple[BinaryIO, bool]]:
+    """The journal of `run`, open for reading, and whether the run is going on (asked before anything is read)."""
+    try:
+        with open(os.path.join(run_folder(runs_dir, run), _EVENTS_FILE), "rb") as file:
+            yield file, not _try_shared_lock(file.fileno())
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the journal of the run {run}: {error.strerror}", hint="`arboretum history` lists the runs"
+        ) from error
 
 
 def _try_shared_lock(descriptor: int) -> bool:
