@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from arboretum.report.document import load_schema
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from tests.cli.conftest import CHECK, Arboretum
+from tests.engine.test_hazards import read_only
 
 PLAN = """
 version = 1
@@ -96,6 +98,45 @@ def test_show_of_commits(builder: RepositoryBuilder, arboretum: Arboretum, tmp_p
         report = arboretum("-C", builder.path, "show", "--report", f"html:{tmp_path / 'r.html'}")
         assert report.code == 2
         assert not (tmp_path / "r.html").exists()
+
+
+def test_the_whole_output_is_shown(builder: RepositoryBuilder, arboretum: Arboretum, tmp_path: Path) -> None:
+    """`show --trial` and the reports give all that a trial printed, also of a result that was taken from the cache."""
+    script = "printf 'first \\033[31mline\\033[0m\\n'; seq 3000; echo to stderr >&2"
+    for cached in ("", "cached"):
+        done = arboretum("-C", builder.path, "run", "--ref", "right", "--", "sh", "-c", script)
+        assert cached in done.out
+        shown = arboretum("-C", builder.path, "show", "--trial", "right")
+        assert shown.out.splitlines() == ["first line", *map(str, range(1, 3001)), "to stderr"]
+    arboretum("-C", builder.path, "show", "--report", f"html:{tmp_path / 'r.html'}")
+    assert "first line\n1\n2\n" in (tmp_path / "r.html").read_text()
+
+
+def test_what_is_not_kept_is_said(builder: RepositoryBuilder, arboretum: Arboretum) -> None:
+    """Of an output that is not kept any more `show --trial` gives the last lines, and says so."""
+    arboretum("-C", builder.path, "run", "--ref", "right", "--", "seq", "3000")
+    with sqlite3.connect(Path(builder.git_dir, "arboretum", "results.sqlite3")) as db:
+        db.execute("DELETE FROM outputs")
+    shown = arboretum("-C", builder.path, "show", "--trial", "right")
+    assert shown.out.splitlines()[-1] == "3000"
+    assert "these are the last lines" in shown.err
+    arboretum("-C", builder.path, "run", "--ref", "right", "--", "true")
+    silent = arboretum("-C", builder.path, "show", "--trial", "right")
+    assert (silent.out, "printed nothing" in silent.err) == ("", True)
+
+
+def test_what_was_found_can_be_read_where_nothing_can_be_written(
+    builder: RepositoryBuilder, arboretum: Arboretum, tmp_path: Path
+) -> None:
+    """`history`, `show` and `why` work on a read-only disk."""
+    ran = arboretum("-C", builder.path, "run", "--ref", "right", "--ref", "wrong", "--", *CHECK)
+    with read_only(Path(builder.path)) as mounted:
+        if not mounted:
+            pytest.skip("nothing may be mounted here")
+        assert "grep" in arboretum("-C", builder.path, "history").out
+        again = arboretum("-C", builder.path, "show", "--report", f"html:{tmp_path / 'r.html'}")
+        assert (again.code, again.out) == (0, ran.out)
+        assert arboretum("-C", builder.path, "why", "last", "right").code == 0
 
 
 def test_dry_run_makes_nothing(builder: RepositoryBuilder, arboretum: Arboretum, tmp_path: Path) -> None:

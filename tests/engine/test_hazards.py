@@ -42,6 +42,20 @@ def small_disk(folder: Path, options: str) -> Iterator[bool]:
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[bool]:
+    """The folder as if on a disk that cannot be written; False where nothing may be mounted."""
+    place = str(folder)
+    made = subprocess.run(["mount", "--bind", place, place], check=False, capture_output=True).returncode == 0
+    try:
+        if made:
+            subprocess.run(["mount", "-o", "remount,ro,bind", place], check=True)
+        yield made
+    finally:
+        if made:
+            subprocess.run(["umount", "-l", place], check=True)
+
+
 def portrait(builder: RepositoryBuilder) -> dict[str, object]:
     return {
         "refs": builder.git("for-each-ref"),

@@ -23,6 +23,7 @@ from arboretum.engine.model import Outcome, Trial
 from arboretum.engine.store import ResultStore, Retention, RunRecord
 from arboretum.engine.store_schema import LATEST, STEPS
 from arboretum.errors import InvalidValueError, StoreError
+from tests.engine.test_hazards import read_only
 
 
 @frozen
@@ -119,6 +120,37 @@ def test_whole_output_is_kept_and_the_raw_file_goes(path, tmp_path, size):
         assert b"".join(store.output("r", "h", 1) or ()) == content
         assert store.output("r", "h", 1, "stderr") is None
     assert os.path.getsize(path) < max(size, 200_000)
+
+
+def test_the_output_of_a_cached_trial_is_that_of_the_trial_which_found_the_result(path, tmp_path):
+    """A trial whose result was taken from the cache has the whole output of the one that was run."""
+    raw = tmp_path / "stdout"
+    raw.write_bytes(b"the whole of it")
+    with ResultStore.open(path) as store:
+        store.begin_run(RunRecord(id="first"))
+        store.begin_run(RunRecord(id="second"))
+        found = store.record_trial("first", passed("here", output_paths={"stdout": str(raw)}), key=key())
+        store.put(key(), found, run="first")
+        store.record_trial("second", passed("there", cached=True), key=key())
+        store.record_trial("second", passed("elsewhere"))
+        assert b"".join(store.output("second", "there", 1) or ()) == b"the whole of it"
+        assert store.output("second", "elsewhere", 1) is None
+
+
+def test_a_store_is_read_where_nothing_can_be_written(path, tmp_path):
+    """On a read-only disk the store is read; one that is not there is empty, and is not made."""
+    with ResultStore.open(path) as store:
+        store.begin_run(RunRecord(id="kept"))
+    with ResultStore.open_to_read(tmp_path / "nowhere" / "results.sqlite3") as store:
+        assert store.runs() == ()
+    assert not (tmp_path / "nowhere").exists()
+    with read_only(tmp_path / "deep") as mounted:
+        if not mounted:
+            pytest.skip("nothing may be mounted here")
+        with ResultStore.open_to_read(path) as store:
+            assert [run.id for run in store.runs()] == ["kept"]
+            with pytest.raises(StoreError, match="readonly"):
+                store.begin_run(RunRecord(id="new"))
 
 
 def test_output_stays_in_its_file_when_the_store_cannot_take_it(path, tmp_path):

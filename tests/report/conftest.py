@@ -99,10 +99,10 @@ def result() -> RunResult:
 
 @pytest.fixture
 def exhibits(result: RunResult) -> Exhibits:
-    from arboretum.report.exhibits import output_of, printable
+    from arboretum.report.exhibits import Outputs, printable
 
     trials = [*result.control, *(t for j in result.judgements for t in j.trials)]
-    outputs = {t.id: output_of(t) for t in trials} | {"control#1": "E   AssertionError: needle\n```\n1 failed"}
+    outputs = {t.id: Outputs().shown(t) for t in trials} | {"control#1": "E   AssertionError: needle\n```\n1 failed"}
     return Exhibits(
         outputs=outputs,
         changes={"right": printable("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-lines[:-1]\n+lines\n````\n")},

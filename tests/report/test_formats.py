@@ -16,7 +16,7 @@ from arboretum.engine.model import Outcome, Trial
 from arboretum.engine.result import RunResult
 from arboretum.report import Exhibits, ReportFormat, render_report
 from arboretum.report.document import load_schema, run_document
-from arboretum.report.exhibits import SHOWN_BYTES, output_of, printable
+from arboretum.report.exhibits import SHOWN_BYTES, Outputs, printable
 from arboretum.report.view import timeline
 
 
@@ -104,7 +104,7 @@ def test_a_long_output_keeps_its_head_and_its_tail(tmp_path: Path) -> None:
     """Of an output that is too long to show, the first and last parts are shown, and how much is missing."""
     path = tmp_path / "stdout"
     path.write_bytes(b"first\n" + b"x" * 3 * SHOWN_BYTES + b"\nlast")
-    text = output_of(Trial(hypothesis="h", attempt=1, outcome=Outcome.FAILED, output_paths={"stdout": str(path)}))
+    text = Outputs().shown(Trial(hypothesis="h", attempt=1, outcome=Outcome.FAILED, output_paths={"stdout": str(path)}))
     assert text.startswith("first")
     assert text.endswith("last")
     assert re.search(r"\[\.\.\. \d+ bytes left out \.\.\.\]", text)
@@ -116,4 +116,4 @@ def test_outputs_that_are_gone_fall_back_to_their_last_lines() -> None:
     trial = Trial(
         hypothesis="h", attempt=1, outcome=Outcome.FAILED, output_paths={"stdout": "/nowhere"}, output_tail="last words"
     )
-    assert output_of(trial) == "last words"
+    assert Outputs().shown(trial) == "last words"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from arboretum.durations import format_duration
 from arboretum.engine.archive import kept_result
 from arboretum.engine.journal import iter_runs, last_status, runs_folder
 from arboretum.engine.result import BisectResult, EachResult, RunResult
-from arboretum.engine.store import ResultStore
+from arboretum.engine.store import ResultStore, store_path
 from arboretum.errors import InterruptedRunError, StoreError, UsageError
 from arboretum.orchestration.orchestrator import orchestrations_folder
 from arboretum.repository import Repository
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def _store(repository: Repository) -> ResultStore:
-    return ResultStore.open(os.path.join(repository.state_dir, "results.sqlite3"))
+    return ResultStore.open_to_read(store_path(repository.state_dir))
 
 
 @click.command(
@@ -118,7 +117,7 @@ def show(context: Context, run: str | None, reports: tuple[str, ...], trial: str
         targets = parse_reports(reports)
         result = _kept_result(repository, name)
         if trial is not None:
-            context.renderer.text(_printed(result, trial))
+            _show_output(context, repository, result, _trial_named(result, trial))
             return ExitCode.HOLDS
         match result:
             case RunResult():
@@ -156,17 +155,33 @@ def _kept_result(repository: Repository, run: str) -> Result:
         raise
 
 
-def _printed(result: Result, text: str) -> str:
-    """What the trial that `text` names printed; without a number its first one."""
-    from arboretum.report.exhibits import output_of
+def _show_output(context: Context, repository: Repository, result: Result, trial: Trial) -> None:
+    """Print what the trial printed; where the whole of it is not kept, its last lines, and say so."""
+    from arboretum.report.exhibits import open_outputs, printable
 
+    told = False
+    with open_outputs(repository, result.run) as outputs:
+        for text in outputs.whole(trial):
+            context.renderer.part(text)
+            told = True
+    if told:
+        return
+    if trial.output_tail:
+        context.renderer.note("its whole output is not kept; these are the last lines")
+        context.renderer.text(printable(trial.output_tail))
+    else:
+        context.renderer.note(trial.message or "it printed nothing")
+
+
+def _trial_named(result: Result, text: str) -> Trial:
+    """The trial that `text` names; without a number the first one of its hypothesis or commit."""
     name, _, attempt = text.partition("#")
     tried = _trials(result)
     of_commits = not isinstance(result, RunResult)
     for subject, trial in tried:
         named = subject.startswith(name) if of_commits and len(name) >= 4 else subject == name
         if named and str(trial.attempt) == (attempt or "1"):
-            return output_of(trial)
+            return trial
     known = sorted({subject[:10] if of_commits else subject for subject, _ in tried})
     raise UsageError(f"run {result.run} has no trial {text!r}", hint=f"it tried: {', '.join(known)}")
 

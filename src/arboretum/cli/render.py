@@ -86,6 +86,10 @@ class Renderer:
         """A finished text on stdout."""
         self.out.write(text if text.endswith("\n") else text + "\n")
 
+    def part(self, text: str) -> None:
+        """A part of a long text on stdout, as it is."""
+        self.out.write(text)
+
     def show(self, renderable: RenderableType) -> None:
         """Something rich on stdout."""
         self.console(self.out).print(renderable)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -23,7 +22,7 @@ from arboretum.engine.model import CommandSpec, Plan, Trial
 from arboretum.engine.result import RunStatus
 from arboretum.engine.search import Strategy
 from arboretum.engine.signals import on_signals
-from arboretum.engine.store import ResultStore, RunRecord
+from arboretum.engine.store import ResultStore, RunRecord, store_path
 from arboretum.engine.variants import Variant
 from arboretum.errors import StoreError
 from arboretum.events import Observer, Observers
@@ -107,7 +106,7 @@ class Session:
         told = Observers.of(options.get("observers", ()))
         if journal is not None:
             told.add(journal)
-        store = _optional(lambda: ResultStore.open(os.path.join(repository.state_dir, "results.sqlite3")), notes)
+        store = _optional(lambda: ResultStore.open(store_path(repository.state_dir)), notes)
         try:
             chosen = executor or make_executor(repository, jobs=jobs, observers=told)
         except BaseException:

@@ -23,7 +23,7 @@ from arboretum.engine import store_outputs
 from arboretum.engine.model import Outcome, Trial
 from arboretum.engine.records import encode, trial_from_dict, trial_to_dict
 from arboretum.engine.steps import Step, no_step
-from arboretum.engine.store_schema import migrate
+from arboretum.engine.store_schema import connect_to_read, migrate
 from arboretum.errors import InvalidValueError, StoreError
 from arboretum.values import jsonable
 
@@ -31,7 +31,13 @@ _log = logging.getLogger(__name__)
 
 _BUSY_SECONDS: Final = 30.0
 _T = TypeVar("_T")
+_FILE: Final = "results.sqlite3"
 _CACHEABLE: Final = frozenset({Outcome.PASSED, Outcome.FAILED})
+
+
+def store_path(state_dir: str) -> str:
+    """Where the results of a repository are kept, given its state folder (`Repository.state_dir`)."""
+    return os.path.join(state_dir, _FILE)
 
 
 class ResultKey(Protocol):
@@ -138,6 +144,26 @@ class ResultStore:
             store._open()
         return store
 
+    @classmethod
+    def open_to_read(cls, path: str | os.PathLike[str]) -> Self:
+        """Open the store at `path` to look something up, also where nothing can be written.
+
+        A store that is not there is empty, and is not made.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        if os.path.exists(path):
+            try:
+                return cls.open(path)
+            except StoreError as error:
+                if not isinstance(error.__cause__, (sqlite3.OperationalError, OSError)):
+                    raise
+        store = cls(os.fspath(path))
+        with store._errors("open"):
+            store._connection = connect_to_read(store.path)
+        return store
+
     # --- runs -------------------------------------------------------------------------------------------------
 
     def begin_run(self, run: RunRecord) -> None:
@@ -228,8 +254,15 @@ class ResultStore:
         return tuple(trial_from_dict(json.loads(record)) for (record,) in rows)
 
     def output(self, run: str, hypothesis: str, attempt: int, stream: str = "stdout") -> Iterator[bytes] | None:
-        """The whole output of a trial, in parts; None when none is kept (any more)."""
-        rows = self._read(store_outputs.FIND, (run, hypothesis, attempt, stream))
+        """The whole output of a trial, in parts; None when none is kept (any more).
+
+        That of one whose result was taken from the cache is that of the trial which found the result.
+        """
+        place = (run, hypothesis, attempt)
+        rows = self._read(store_outputs.FIND, (*place, stream))
+        if not rows:
+            source = self._read(store_outputs.FIND_SOURCE, place)
+            rows = self._read(store_outputs.FIND, (*source[0], stream)) if source else []
         return store_outputs.parts(self._read, rows[0][0]) if rows else None
 
     # --- cache ------------------------------------------------------------------------------------------------

@@ -14,6 +14,13 @@ _LEVEL: Final = 3
 #: Finds the id of an output.
 FIND: Final = "SELECT id FROM outputs WHERE run = ? AND hypothesis = ? AND attempt = ? AND stream = ?"
 
+#: Finds the trial from which a cached one's result was taken: its run, hypothesis and attempt.
+FIND_SOURCE: Final = (
+    "SELECT found.run, found.hypothesis, found.attempt FROM trials AS asked"
+    " JOIN cache ON cache.key = asked.key JOIN trials AS found ON found.run = cache.run AND found.key = asked.key"
+    " WHERE asked.run = ? AND asked.hypothesis = ? AND asked.attempt = ? AND asked.key != ''"
+)
+
 
 def add(db: sqlite3.Connection, run: str, trial: Trial, stream: str, path: str) -> None:
     """Take over the file `path` as the output of a trial; an earlier one of the same trial is replaced."""

@@ -5,11 +5,13 @@ A released step is never edited: a change of the tables is a new step at the end
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import urllib.parse
 from collections.abc import Sequence
 from typing import Final
 
-from arboretum.engine.steps import Step
+from arboretum.engine.steps import Step, no_step
 from arboretum.errors import StoreError
 
 _RUNS_AND_CACHE: Final = (
@@ -76,3 +78,41 @@ def migrate(connection: sqlite3.Connection, step: Step) -> None:
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+
+def connect_to_read(path: str) -> sqlite3.Connection:
+    """A connection to the store at `path` that writes nothing; to an empty one where there is no file.
+
+    SQLite wants to write beside a file in WAL mode even to read it. Where it cannot, and no change waits in the WAL,
+    the file itself is all there is.
+
+    Raises:
+        sqlite3.Error: It cannot be read.
+        StoreError: It has another version.
+    """
+    if not os.path.exists(path):
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        migrate(connection, no_step)
+        return connection
+    uri = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode=ro"
+    try:
+        return _checked(sqlite3.connect(uri, uri=True, check_same_thread=False))
+    except sqlite3.OperationalError:
+        waiting = f"{path}-wal"
+        if os.path.exists(waiting) and os.path.getsize(waiting):
+            raise
+    return _checked(sqlite3.connect(f"{uri}&immutable=1", uri=True, check_same_thread=False))
+
+
+def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        found = version_of(connection)
+        if found != LATEST:
+            raise StoreError(
+                f"the result store has version {found}, and this arboretum reads version {LATEST}",
+                hint="it can be brought to that version where it can be written",
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import gzip
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
-from arboretum.errors import ArboretumError
+from arboretum.engine.store import ResultStore, store_path
+from arboretum.errors import ArboretumError, StoreError
 from arboretum.values import Revision
 
 if TYPE_CHECKING:
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from arboretum.engine.result import RunResult
     from arboretum.repository import Repository
 
+_log = logging.getLogger(__name__)
+
+_STREAMS: Final = ("stdout", "stderr")
 #: Bytes of one output or difference that a report shows; what is longer keeps its head and its tail.
 SHOWN_BYTES: Final = 200_000
 _ESCAPE_SEQUENCES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
@@ -50,39 +57,95 @@ def collect_exhibits(repository: Repository, result: RunResult) -> Exhibits:
     """
     trials = [*result.control, *(trial for judgement in result.judgements for trial in judgement.trials)]
     by_id = {hypothesis.id: hypothesis for hypothesis in result.plan.hypotheses}
-    return Exhibits(
-        outputs={trial.id: output_of(trial) for trial in trials},
-        changes={name: _change(repository, result, hypothesis, by_id) for name, hypothesis in by_id.items()},
-    )
+    with open_outputs(repository, result.run) as outputs:
+        return Exhibits(
+            outputs={trial.id: outputs.shown(trial) for trial in trials},
+            changes={name: _change(repository, result, hypothesis, by_id) for name, hypothesis in by_id.items()},
+        )
 
 
-def output_of(trial: Trial) -> str:
-    """What `trial` printed: its kept output, or its last lines where the files are gone."""
-    parts = [text for name in ("stdout", "stderr") if (text := _read(trial.output_paths.get(name)))]
-    return printable("\n".join(parts) if parts else trial.output_tail)
+@frozen
+class Outputs:
+    """What the trials of a run printed, from where it is kept: the store of results, or files.
+
+    Args:
+        run: The id of the run.
+        store: The store; None where there is none.
+    """
+
+    run: str = ""
+    store: ResultStore | None = None
+
+    def streams(self, trial: Trial) -> list[Iterable[bytes]]:
+        """The whole of each stream in parts, stdout first; an empty list when nothing is kept (any more)."""
+        return [parts for name in _STREAMS if (parts := self._stream(trial, name)) is not None]
+
+    def _stream(self, trial: Trial, name: str) -> Iterable[bytes] | None:
+        if data := _read(trial.output_paths.get(name)):
+            return (data,)
+        return self.store.output(self.run, trial.hypothesis, trial.attempt, name) if self.store is not None else None
+
+    def shown(self, trial: Trial) -> str:
+        """The output for a report: head and tail of a long one; only its last lines when that is all there is."""
+        texts = [_text(_shorten(parts)) for parts in self.streams(trial)]
+        return printable("\n".join(filter(None, texts)) or trial.output_tail)
+
+    def whole(self, trial: Trial) -> Iterator[str]:
+        """The whole output in parts, cut at line ends where there are any; nothing when it is not kept (any more)."""
+        for parts in self.streams(trial):
+            rest = ""
+            for part in codecs.iterdecode(parts, "utf-8", "replace"):
+                lines, line_end, rest = (rest + part).rpartition("\n")
+                yield printable(lines + line_end)
+                if len(rest) > SHOWN_BYTES:  # one endless line
+                    yield printable(rest)
+                    rest = ""
+            yield printable(rest) + ("\n" if rest else "")
+
+
+@contextlib.contextmanager
+def open_outputs(repository: Repository, run: str) -> Iterator[Outputs]:
+    """The outputs of `run`; where the store cannot be read that is warned of, and only their last lines are had."""
+    with contextlib.ExitStack() as stack:
+        store = None
+        try:
+            store = stack.enter_context(ResultStore.open_to_read(store_path(repository.state_dir)))
+        except StoreError as error:
+            _log.warning("whole outputs cannot be had: %s", error)
+        yield Outputs(run, store)
 
 
 def output_in(folder: str) -> str:
     """What a command printed whose whole output is kept in `folder`; empty where nothing is."""
-    files = (os.path.join(folder, name + end) for name in ("stdout", "stderr") for end in ("", ".gz"))
-    return printable("\n".join(filter(None, map(_read, files))))
+    files = (os.path.join(folder, name + end) for name in _STREAMS for end in ("", ".gz"))
+    return printable("\n".join(filter(None, (_text(_shorten((_read(file),))) for file in files))))
 
 
-def _read(path: str | None) -> str:
+def _read(path: str | None) -> bytes:
     if not path:
-        return ""
+        return b""
     try:
-        data = gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
+        return gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
     except (OSError, EOFError):
-        return ""
-    return _shorten(data).decode("utf-8", "replace").rstrip("\n")
+        return b""
 
 
-def _shorten(data: bytes) -> bytes:
-    if len(data) <= SHOWN_BYTES:
-        return data
-    half = SHOWN_BYTES // 2
-    return data[:half] + f"\n[... {len(data) - 2 * half} bytes left out ...]\n".encode() + data[-half:]
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").rstrip("\n")
+
+
+def _shorten(parts: Iterable[bytes]) -> bytes:
+    """The parts in one; of more than `SHOWN_BYTES` the first and the last half. Never holds much more than that."""
+    half, size = SHOWN_BYTES // 2, 0
+    head, tail = bytearray(), bytearray()
+    for part in parts:
+        size += len(part)
+        room = half - len(head)
+        head += part[:room]
+        tail += part[room:]
+        del tail[:-half]
+    left_out = size - len(head) - len(tail)
+    return bytes(head + (f"\n[... {left_out} bytes left out ...]\n".encode() if left_out else b"") + tail)
 
 
 def printable(text: str) -> str:
@@ -97,11 +160,11 @@ def _change(repository: Repository, result: RunResult, hypothesis: Hypothesis, b
     if hypothesis.ref is not None:
         try:
             commit = repository.resolve(Revision(hypothesis.ref))
-            parts.append(_shorten(repository.backend.diff_text(result.base, commit)).decode("utf-8", "replace"))
+            parts.append(_shorten((repository.backend.diff_text(result.base, commit),)).decode("utf-8", "replace"))
         except ArboretumError as error:
             parts.append(f"# {hypothesis.ref}: {error.message}")
     if hypothesis.patch is not None:
-        parts.append(_shorten(hypothesis.patch).decode("utf-8", "replace"))
+        parts.append(_shorten((hypothesis.patch,)).decode("utf-8", "replace"))
     if hypothesis.edit is not None:
         parts.append("$ " + " ".join(hypothesis.edit.argv))
     parts.extend(f"{name}={value}" for name, value in hypothesis.env.items())
