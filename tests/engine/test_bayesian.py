@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from arboretum import Repository
 from arboretum.engine.bayesian_search import BayesianSearch, Beliefs
 from arboretum.engine.bisect import run_bisect
+from arboretum.engine.history import Region
 from arboretum.engine.model import CommandSpec, Outcome, Plan
 from arboretum.errors import UsageError
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
@@ -24,8 +25,7 @@ def play(
 ) -> tuple[BayesianSearch, int]:
     """Search with a test that fails with the two rates, where the culprit is reached and where not."""
     luck = random.Random(seed)
-    start = case.start()
-    search = BayesianSearch(start.history, start.bad, more.pop("confidence", 0.95), **more)
+    search = BayesianSearch(case.history(), oid(case.tip), more.pop("confidence", 0.95), **more)
     running: list[tuple[str, int]] = []
     draws = 0
     while wanted := search.wanted(running, capacity):
@@ -71,7 +71,7 @@ def test_the_posterior_is_a_distribution(case: Case, capacity: int, seed: int) -
 
 def test_what_cannot_be_tested_leaves_a_group() -> None:
     """When nothing between two commits can be tested, both are named."""
-    search = BayesianSearch(line(3, 3).start().history, oid(3), 0.95)
+    search = BayesianSearch(line(3, 3).history(), oid(3), 0.95)
     while wanted := search.wanted((), 1):
         subject, attempt = wanted[0]
         ending = Outcome.SKIPPED if subject == str(oid(2)) else F
@@ -82,7 +82,7 @@ def test_what_cannot_be_tested_leaves_a_group() -> None:
 
 def test_a_failure_far_back_moves_the_odds_back() -> None:
     """A failing draw makes the commits that are reached likelier, a passing one the others."""
-    beliefs = Beliefs(line(9, 5).start().history, tuple(oid(n) for n in range(2, 10)))
+    beliefs = Beliefs(Region.below(line(9, 5).history(), oid(9)))
     beliefs.observe(oid(5), failed=True)
     assert sum(beliefs.posterior[:4]) > 0.8
     for _ in range(3):

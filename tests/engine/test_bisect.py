@@ -16,14 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arboretum import Repository
+from arboretum.backends.base import CommitLink
 from arboretum.engine.bisect import run_bisect
-from arboretum.engine.bisect_search import BisectSearch, cut_points
+from arboretum.engine.bisect_line import cut_points
+from arboretum.engine.bisect_search import BisectSearch
 from arboretum.engine.bisection import Answer, Bisection, Finding
-from arboretum.engine.history import History
+from arboretum.engine.history import History, Region, reach_counts
 from arboretum.engine.model import CommandSpec, Outcome, Plan
 from arboretum.errors import UsageError
 from arboretum.testing.builders import EPOCH, CommitSpec, RepositoryBuilder
-from arboretum.values import Oid
+from arboretum.values import LogQuery, Oid
 from tests.engine.trials import ScriptedExecutor, oid, trial
 
 SCALE = float(os.environ.get("ARBORETUM_TEST_SCALE", "1"))
@@ -62,9 +64,12 @@ class Case:
         ]
 
     def start(self) -> Bisection:
+        return Bisection.of(self.history(), oid(self.tip))
+
+    def history(self) -> History:
         inside = self.reach(self.tip) - self.reach(self.good)
-        parents = {oid(n): tuple(oid(p) for p in self.parents[n] if p in inside) for n in inside}
-        return Bisection(History(parents, {oid(n): self.dates[n] for n in inside}), oid(self.tip))
+        links = [CommitLink(oid(n), tuple(map(oid, self.parents[n])), self.dates[n]) for n in inside]
+        return History.of(links)
 
 
 @st.composite
@@ -165,12 +170,13 @@ def test_the_answer_is_that_of_git_bisect_run(tmp_path_factory, case: Case, capa
                 delay=lambda request: random.Random(seed + numbers[request.commit]).choice([0, 0, 0.002]),
             ),
         )
-        history = History.of(repository.log(oids[case.tip], exclude=[oids[case.good]]))
+        query = LogQuery((oids[case.tip],), exclude=(oids[case.good],))
+        history = History.of(repository.backend.links(query))
     answer, tested = git_answer(case, builder, oids)
     assert {numbers[found] for found in result.candidates} == answer
     if case.good not in case.reach(case.tip):
         return  # git tests the merge bases as well, at the beginning
-    _, path = one_by_one(Bisection(history, oids[case.tip]), {oids[n]: finding for n, finding in case.truth.items()})
+    _, path = one_by_one(Bisection.of(history, oids[case.tip]), {oids[n]: finding for n, finding in case.truth.items()})
     # When there is nothing to search, `git bisect run` tests the bad end once.
     assert [numbers[found] for found in path] == (tested if len(history) > 1 else [])
     assert result.first_bad == (result.candidates[0] if len(result.candidates) == 1 else None)
@@ -181,6 +187,23 @@ def test_the_answer_is_that_of_git_bisect_run(tmp_path_factory, case: Case, capa
     said = git_says(builder, "bisect", "replay", str(replay))
     if result.first_bad:
         assert f"{result.first_bad} is the first bad commit" in said
+
+
+@given(cases(max_commits=40), st.data())
+def test_what_commits_reach_is_counted_exactly(case: Case, data: st.DataObject) -> None:
+    """In any part of a history, each commit's count is the number of marked commits that a plain walk comes by."""
+    history = case.history()
+    region, left = Region.below(history, oid(case.tip)), case.reach(case.tip) - case.reach(case.good)
+    for number in data.draw(st.lists(st.integers(1, case.tip), max_size=3)):
+        if number in left and number != case.tip:
+            region, left = region.without(history.numbers[oid(number)]), left - case.reach(number)
+    marked = data.draw(st.sets(st.sampled_from(sorted(left))))
+    of = bytearray(len(history))
+    for number in marked:
+        of[history.numbers[oid(number)]] = 1
+    assert {int(history.oids[number], 16) for number in region.members()} == left
+    counts = reach_counts(region, of)
+    assert {int(history.oids[n], 16): c for n, c in counts.items()} == {n: len(case.reach(n) & marked) for n in left}
 
 
 @given(cases(max_commits=40), st.integers(1, 9), st.randoms(use_true_random=False))
@@ -199,7 +222,7 @@ def test_on_a_line_no_trial_is_wasted_twice(case: Case, capacity: int, luck) -> 
     """On a plain line the number of trials stays within the rounds that k + 1 parts need, but for skips."""
     search, trials = in_parallel(case, capacity, luck)
     skips = sum(f is Finding.SKIP for f in case.truth.values())
-    count = len(case.start().history)
+    count = len(case.history())
     assert trials <= capacity * (math.ceil(math.log2(count)) + 1) + skips
     assert search.answer is not None
 

@@ -13,7 +13,7 @@ from arboretum import Repository
 from arboretum.engine.cache_key import CacheKey, cache_key, shared_fields
 from arboretum.engine.model import CONTROL, CommandSpec, Hypothesis, Plan
 from arboretum.engine.plan_file import validate
-from arboretum.engine.variants import Variant, commit_variants, make_variants, trial_request
+from arboretum.engine.variants import CommitVariants, Variant, make_variants, trial_request
 from arboretum.errors import InputFileError, UsageError
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from tests.engine.trials import oid, plan
@@ -160,7 +160,7 @@ def test_variants_of_commits(builder: RepositoryBuilder) -> None:
     """Each commit gives a variant named by its id."""
     with Repository.open(builder.path) as repository:
         commit = repository.commit("main")
-        (variant,) = commit_variants(plan(env={"A": "1"}), [commit])
+        variant = CommitVariants(plan(env={"A": "1"}), [commit.oid], repository.commit)[commit.oid]
     assert (variant.id, variant.commit, variant.tree) == (commit.oid, commit.oid, commit.tree)
     assert variant.env == {"A": "1"}
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from arboretum.values import (
     Commit,
@@ -66,6 +66,20 @@ ANY: Final = AnyValue.ANY
 Expected = Oid | None | AnyValue
 
 
+class CommitLink(NamedTuple):
+    """How a commit hangs together with others: a walk of a hundred thousand has time for no more.
+
+    Attributes:
+        oid: Its id.
+        parents: Its parents, in order.
+        time: When it was committed, in seconds since the epoch; 0 where it does not say.
+    """
+
+    oid: Oid
+    parents: tuple[Oid, ...]
+    time: int
+
+
 class Keeper(Protocol):
     """Keeps the work in a worktree that is being discarded."""
 
@@ -92,6 +106,9 @@ class ObjectReader(Protocol):
 
     def log(self, query: LogQuery) -> Iterator[Commit]:
         """The commits of `query`, newest first; lazily, and never a parent before a child when topological."""
+
+    def links(self, query: LogQuery) -> Iterator[CommitLink]:
+        """The same walk as `log`, without what the commits hold; all parents are told, also those outside the walk."""
 
     def merge_base(self, one: Oid, two: Oid) -> Oid | None:
         """A best common ancestor, or None for unrelated histories."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from arboretum.backends import parsing
+from arboretum.backends.base import CommitLink
 from arboretum.backends.cli_session import CliSession
 from arboretum.backends.trees.disjoint_merge import Entries, merge_disjoint, parse_tree
 from arboretum.errors import (
@@ -121,10 +122,17 @@ class CliObjects(CliSession):
 
     def log(self, query: LogQuery) -> Iterator[Commit]:
         """See `ObjectReader`."""
+        return map(parsing.parse_log, self._walk(query, parsing.LOG_FORMAT, operation="log"))
+
+    def links(self, query: LogQuery) -> Iterator[CommitLink]:
+        """See `ObjectReader`."""
+        return map(parsing.parse_link, self._walk(query, parsing.LINK_FORMAT, operation="links"))
+
+    def _walk(self, query: LogQuery, form: str, *, operation: str) -> Iterator[bytes]:
         if not query.include:
             return  # git would start from HEAD
         options = ["--no-show-signature", "--no-color", "--no-decorate", "--no-patch", "--no-notes", "--no-mailmap"]
-        options += ["--date=raw", "-z", f"--format=tformat:{parsing.LOG_FORMAT}"]
+        options += ["--date=raw", "-z", f"--format=tformat:{form}"]
         if query.first_parent:
             options.append("--first-parent")
         if query.topological:
@@ -136,10 +144,9 @@ class CliObjects(CliSession):
         fed = "".join(f"{tip}\n" for tip in tips) if len(tips) > _TIPS_ON_THE_LINE else ""
         named = ["--stdin"] if fed else ["--end-of-options", *tips]
         with self.command.stream(
-            "log", *options, *named, "--", *query.paths, operation="log", stdin=fed.encode()
+            "log", *options, *named, "--", *query.paths, operation=operation, stdin=fed.encode()
         ) as records:
-            for record in records:
-                yield parsing.parse_log(record)
+            yield from records
 
     def merge_base(self, one: Oid, two: Oid) -> Oid | None:
         """See `ObjectReader`."""

@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from arboretum.backends.base import CommitLink
 from arboretum.errors import GitOperationError
 from arboretum.moments import format_moment
 from arboretum.values import ChangeKind, Commit, DiffEntry, FileMode, Oid, Signature, StatusEntry, TreeEntry
 
 #: The format that `parse_log` reads: one record a commit, each ended by a NUL (``-z``).
 LOG_FORMAT: Final = "%H%n%T%n%P%n%an <%ae> %ad%n%cn <%ce> %cd%n%B"
+#: The format that `parse_link` reads.
+LINK_FORMAT: Final = "%H%n%ct%n%P"
 # The head of a commit object. Headers that follow (signatures, merge tags) have any number of lines, none empty.
 _COMMIT: Final = re.compile(
     r"tree (\S+)\n((?:parent \S+\n)*)(?:author (.*)\n)?(?:committer (.*)\n)?((?:.+\n)*)(?:\n|\Z)"
@@ -81,6 +84,13 @@ def parse_log(record: bytes) -> Commit:
         known(oid), known(tree), tuple(map(known, parents.split())), message,
         sign=Signature.parse, author=author, committer=committer,
     )  # fmt: skip
+
+
+def parse_link(record: bytes) -> CommitLink:
+    """One record of `LINK_FORMAT`."""
+    oid, time, parents = record.decode("ascii").split("\n")
+    known = Oid.known
+    return CommitLink(known(oid), tuple(map(known, parents.split())), int(time or 0))
 
 
 def parse_tree(data: bytes) -> tuple[TreeEntry, ...]:

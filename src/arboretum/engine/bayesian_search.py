@@ -14,14 +14,14 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from attrs import define, field
 
 from arboretum.engine.bisect_search import FINDINGS
 from arboretum.engine.bisection import Answer, Finding
-from arboretum.engine.history import History
+from arboretum.engine.history import History, Region, reach_counts
 from arboretum.engine.model import Judgement, Outcome, Trial
 from arboretum.engine.search import TrialKey
 from arboretum.engine.statistics import log_beta
@@ -42,12 +42,12 @@ class Beliefs:
     """What the draws so far say of each candidate.
 
     Args:
-        history: The commits.
-        members: The candidates, parents before children.
+        region: The candidates.
     """
 
-    history: History
-    members: tuple[Oid, ...]
+    region: Region
+    members: Sequence[Oid] = field(init=False, repr=False)  # the same, parents before children
+    _numbers: Sequence[int] = field(init=False, repr=False)
     _counts: list[tuple[int, int]] = field(init=False, repr=False)  # fails and passes that reach each candidate
     _fails: int = field(default=0, init=False)
     _passes: int = field(default=0, init=False)
@@ -55,12 +55,14 @@ class Beliefs:
     _places: dict[Oid, list[int]] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        self._numbers = self.region.members()
+        self.members = [self.region.history.oids[number] for number in self._numbers]
         self._counts = [(0, 0)] * len(self.members)
         self.posterior = [1 / len(self.members)] * len(self.members)
 
     def copy(self) -> Beliefs:
         """The same beliefs, to be changed apart from these."""
-        other = Beliefs(self.history, self.members)
+        other = Beliefs(self.region)
         other._counts, other._fails, other._passes = list(self._counts), self._fails, self._passes
         other.posterior, other._places = self.posterior, self._places
         return other
@@ -68,9 +70,19 @@ class Beliefs:
     def reached_from(self, oid: Oid) -> list[int]:
         """The positions of the candidates that `oid` reaches."""
         if oid not in self._places:
-            reach = self.history.reach(oid)
-            self._places[oid] = [n for n, member in enumerate(self.members) if self.history.has(reach, member)]
+            history = self.region.history
+            reach = history.reach(history.numbers[oid], self.region.inside)
+            self._places[oid] = [place for place, number in enumerate(self._numbers) if reach[number]]
         return self._places[oid]
+
+    def split(self, group: Sequence[int]) -> Iterator[Oid]:
+        """The commits that reach some of the candidates at these positions, but not all of them."""
+        inside = bytearray(len(self.region.history))
+        for place in group:
+            inside[self._numbers[place]] = 1
+        reached = reach_counts(self.region, inside)
+        counts = (reached[number] for number in self._numbers)
+        return (oid for oid, count in zip(self.members, counts, strict=True) if 0 < count < len(group))
 
     def observe(self, oid: Oid, *, failed: bool) -> None:
         """Take note of one draw."""
@@ -79,13 +91,14 @@ class Beliefs:
         for place in self.reached_from(oid):
             fails, passes = self._counts[place]
             self._counts[place] = (fails + failed, passes + (not failed))
-        logs = [
-            log_beta(BAD_PRIOR[0] + fails, BAD_PRIOR[1] + passes)
+        logs = {  # most candidates share their counts with others
+            (fails, passes): log_beta(BAD_PRIOR[0] + fails, BAD_PRIOR[1] + passes)
             + log_beta(GOOD_PRIOR[0] + self._fails - fails, GOOD_PRIOR[1] + self._passes - passes)
-            for fails, passes in self._counts
-        ]
-        top = max(logs)
-        weights = [math.exp(value - top) for value in logs]
+            for fails, passes in set(self._counts)
+        }
+        top = max(logs.values())
+        likelihoods = {counts: math.exp(value - top) for counts, value in logs.items()}
+        weights = [likelihoods[counts] for counts in self._counts]
         total = math.fsum(weights)
         self.posterior = [weight / total for weight in weights]
 
@@ -113,13 +126,14 @@ class Beliefs:
 
     def _rates(self) -> list[tuple[float, float]]:
         # For each candidate: the expected failure rate where it is reached, and where it is not.
-        return [
-            (
+        rates = {
+            (fails, passes): (
                 (BAD_PRIOR[0] + fails) / (sum(BAD_PRIOR) + fails + passes),
                 (GOOD_PRIOR[0] + self._fails - fails) / (sum(GOOD_PRIOR) + self._fails - fails + self._passes - passes),
             )
-            for fails, passes in self._counts
-        ]
+            for fails, passes in set(self._counts)
+        }
+        return [rates[counts] for counts in self._counts]
 
 
 def _entropy(p: float) -> float:
@@ -148,7 +162,7 @@ class BayesianSearch:
     _untestable: set[Oid] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._beliefs = Beliefs(self.history, tuple(self.history.members(self.history.reach(self.bad))))
+        self._beliefs = Beliefs(Region.below(self.history, self.bad))
         if self.max_trials is None:
             self.max_trials = 100 + 40 * len(self._beliefs.members).bit_length()
 
@@ -223,9 +237,7 @@ class BayesianSearch:
 
     def _splits(self, group: Sequence[int]) -> bool:
         """Whether a trial somewhere could tell members of the group apart."""
-        wanted = set(group)
-        testable = (oid for oid in self._beliefs.members if oid not in self._untestable)
-        return any(0 < len(wanted.intersection(self._beliefs.reached_from(oid))) < len(wanted) for oid in testable)
+        return any(oid not in self._untestable for oid in self._beliefs.split(group))
 
     def _is_exhausted(self) -> bool:
         assert self.max_trials is not None

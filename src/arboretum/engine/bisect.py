@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Unpack
 
 from attrs import frozen
@@ -18,9 +18,9 @@ from arboretum.engine.journal import runs_folder
 from arboretum.engine.model import Plan
 from arboretum.engine.result import BisectResult
 from arboretum.engine.session import RunOptions, Session
-from arboretum.engine.variants import commit_variants
+from arboretum.engine.variants import CommitVariants
 from arboretum.errors import UsageError
-from arboretum.values import Commit, LogQuery, Oid
+from arboretum.values import LogQuery, Oid
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
@@ -59,11 +59,10 @@ def run_bisect(
         raise UsageError(f"the confidence lies between 0.5 and 1, and {confidence} does not")
     goods = tuple(map(repository.resolve, [good] if isinstance(good, str) else good))
     span = _range(repository, goods, repository.resolve(bad), first_parent=first_parent)
-    history = History.of(span.commits.values(), first_parent=first_parent)
     search = (
-        BisectSearch(Bisection(history, span.bad), tuple(span.bases))
+        BisectSearch(Bisection.of(span.history, span.bad), span.bases)
         if confidence is None
-        else BayesianSearch(history, span.bad, confidence)
+        else BayesianSearch(span.history, span.bad, confidence)
     )
     return asyncio.run(_run_bisect(repository, span, plan, search, options))
 
@@ -72,42 +71,43 @@ def run_bisect(
 class _Range:
     goods: tuple[Oid, ...]
     bad: Oid
-    commits: Mapping[Oid, Commit]
-    bases: Mapping[Oid, Commit]
+    history: History
+    bases: tuple[Oid, ...]
 
 
 def _range(repository: Repository, goods: tuple[Oid, ...], bad: Oid, *, first_parent: bool) -> _Range:
     if not goods:
         raise UsageError("a bisection needs a good revision")
     query = LogQuery(include=(bad,), exclude=goods, first_parent=first_parent)
-    commits = {commit.oid: commit for commit in repository.backend.log(query)}
-    if not commits:
+    history = History.of(repository.backend.links(query), first_parent=first_parent)
+    if not history:
         raise UsageError(f"there is nothing between {goods[0].short} and {bad.short}", hint="name the good one first")
-    bases = {repository.backend.merge_base(good, bad) for good in goods} - {None, *goods}
-    return _Range(goods, bad, commits, {base: repository.backend.read_commit(base) for base in bases if base})
+    aside = [good for good in goods if good not in history.outside]  # of a parent it is known that `bad` reaches it
+    bases = dict.fromkeys(repository.backend.merge_base(good, bad) for good in aside)
+    return _Range(goods, bad, history, tuple(base for base in bases if base is not None and base not in goods))
 
 
 async def _run_bisect(
     repository: Repository, span: _Range, plan: Plan, search: BisectSearch | BayesianSearch, options: RunOptions
 ) -> BisectResult:
     clock = time.monotonic()
+    variants = CommitVariants(plan, span.history.numbers.keys() | span.bases, repository.backend.read_commit)
     async with Session.open(repository, options) as session:
-        dispatcher = session.dispatcher(plan, search, commit_variants(plan, {**span.commits, **span.bases}.values()))
+        dispatcher = session.dispatcher(plan, search, variants)
         status = await session.carry_out(
             dispatcher,
             title=f"bisect {span.goods[0].short}..{span.bad.short}",
             base=span.bad,
             command=plan.command,
             subjects=(),
-            trials=len(span.commits).bit_length(),
+            trials=len(span.history).bit_length(),
         )
     if isinstance(search, BisectSearch) and search.bad_base is not None:
         raise UsageError(
             f"the merge base {search.bad_base.short} of the two ends is bad itself: the good end has been mended since",
             hint="bisect from a commit that was good before, or look for the mending commit by swapping pass and fail",
         )
-    candidates = search.answer.candidates if search.answer else tuple(span.commits)
-    subjects = _subjects(repository, span)
+    candidates = search.answer.candidates if search.answer else tuple(reversed(span.history.oids))
     result = BisectResult(
         run=session.run,
         first_bad=candidates[0] if len(candidates) == 1 else None,
@@ -115,7 +115,12 @@ async def _run_bisect(
         confidence=search.reached,
         trials=tuple(dispatcher.trials),
         log=bisect_log(
-            span.goods, span.bad, search.steps, candidates, subjects, replayable=isinstance(search, BisectSearch)
+            span.goods,
+            span.bad,
+            search.steps,
+            candidates,
+            lambda oid: repository.backend.read_commit(oid).subject,
+            replayable=isinstance(search, BisectSearch),
         ),
         status=status,
         duration=time.monotonic() - clock,
@@ -125,17 +130,12 @@ async def _run_bisect(
     return result
 
 
-def _subjects(repository: Repository, span: _Range) -> dict[Oid, str]:
-    read = {good: repository.backend.read_commit(good) for good in span.goods}
-    return {oid: commit.subject for oid, commit in {**span.commits, **span.bases, **read}.items()}
-
-
 def bisect_log(
     goods: Iterable[Oid],
     bad: Oid,
     steps: Iterable[tuple[Oid, Finding]],
     candidates: tuple[Oid, ...],
-    subjects: Mapping[Oid, str],
+    subject: Callable[[Oid], str],
     *,
     replayable: bool = True,
 ) -> str:
@@ -146,19 +146,19 @@ def bisect_log(
         bad: The one that was bad.
         steps: The findings, in the order in which they were used.
         candidates: What the search came to.
-        subjects: The first line of each commit's message.
+        subject: Gives the first line of a commit's message.
         replayable: Whether git could follow; the draws of a flaky test contradict each other and are comments only.
     """
     goods = list(goods)
-    lines = [f"# bad: [{bad}] {subjects[bad]}", *(f"# good: [{good}] {subjects[good]}" for good in goods)]
+    lines = [f"# bad: [{bad}] {subject(bad)}", *(f"# good: [{good}] {subject(good)}" for good in goods)]
     lines.append(" ".join(["git bisect start", f"'{bad}'", *(f"'{good}'" for good in goods)]))
     for oid, finding in steps:
-        lines.append(f"# {finding.value}: [{oid}] {subjects[oid]}")
+        lines.append(f"# {finding.value}: [{oid}] {subject(oid)}")
         if replayable:
             lines.append(f"git bisect {finding.value} {oid}")
     if len(candidates) == 1:
-        lines.append(f"# first bad commit: [{candidates[0]}] {subjects[candidates[0]]}")
+        lines.append(f"# first bad commit: [{candidates[0]}] {subject(candidates[0])}")
     else:
         lines.append("# only skipped commits left to test" if replayable else "# the likeliest first bad commits:")
-        lines += [f"# possible first bad commit: [{oid}] {subjects[oid]}" for oid in candidates]
+        lines += [f"# possible first bad commit: [{oid}] {subject(oid)}" for oid in candidates]
     return "\n".join(lines) + "\n"

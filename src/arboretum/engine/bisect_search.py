@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import define, field
 
+from arboretum.engine.bisect_line import Line
 from arboretum.engine.bisection import Answer, Bisection, Finding
 from arboretum.engine.model import Judgement, Outcome, Trial
 from arboretum.engine.search import TrialKey
@@ -38,19 +39,17 @@ class BisectSearch:
         findings: What the trials have said, by commit.
     """
 
-    start: Bisection
+    _known: Bisection = field(alias="start")
     bases: tuple[Oid, ...] = ()
     findings: dict[Oid, Finding] = field(factory=dict, init=False)
     #: The findings in the order in which they were used, for the log.
     steps: list[tuple[Oid, Finding]] = field(factory=list, init=False)
     settle: float = field(default=0.1, init=False)
-    _known: Bisection = field(init=False)
-    _line: list[Oid] | None = field(init=False, repr=False)  # what remains, once it is a plain line
+    _line: Line | None = field(default=None, init=False, repr=False)  # what remains, once it is a plain line
     _used: set[Oid] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._known = self.start
-        self._line = self.start.chain()
+        self._know(self._known)
 
     @property
     def reached(self) -> float:
@@ -61,8 +60,7 @@ class BisectSearch:
     def answer(self) -> Answer | None:
         """The answer, once it is known."""
         if self._line is not None:
-            untested = any(oid not in self.findings for oid in self._line[:-1])
-            return None if untested else Answer((self._line[-1], *self._line[:-1]))
+            return self._line.answer
         chosen = self._known.next()
         return chosen if isinstance(chosen, Answer) else None
 
@@ -89,28 +87,35 @@ class BisectSearch:
         room = limit - len(chosen)
         if room and self.answer is None:
             oids = {Oid(subject) for subject, _ in running}
-            chosen += self._likely(room) if self._line is None else self._cuts(self._line, oids, room)
+            chosen += self._likely(room) if self._line is None else self._line.cuts(oids, room)
         return [(str(oid), 1) for oid in chosen]
 
     def _advance(self) -> None:
         # As far along git's path as the findings lead; on a plain line every finding counts at once.
-        while True:
-            if self._line is None:
-                oid = self._known.next()
-                if isinstance(oid, Answer) or oid not in self.findings:
-                    return
-            else:
-                found = next((o for o in self._line if o in self.findings and o not in self._used), None)
-                if found is None:
-                    return
-                oid = found
+        while self._line is None:
+            oid = self._known.next()
+            if isinstance(oid, Answer) or oid not in self.findings:
+                return
             self._use(oid)
+            self._know(self._known.learn(oid, self.findings[oid]))
+        while places := [
+            (place, oid) for oid in self.findings.keys() - self._used if (place := self._line.place(oid)) is not None
+        ]:
+            place, oid = min(places)
+            self._use(oid)
+            self._line.learn(place, self.findings[oid])
 
     def _use(self, oid: Oid) -> None:
         self._used.add(oid)
         self.steps.append((oid, self.findings[oid]))
-        self._known = self._known.learn(oid, self.findings[oid])
-        self._line = self._known.chain()
+
+    def _know(self, known: Bisection) -> None:
+        self._known = known
+        if (line := known.line()) is not None:
+            self._line = Line(line)
+            for oid in self._used:
+                if (place := self._line.place(oid)) is not None:
+                    self._line.learn(place, self.findings[oid])
 
     # --- a range with merges: the futures of git's path, the likeliest first ---
 
@@ -141,59 +146,3 @@ class BisectSearch:
         yield Finding.BAD, bad * (1 - skip)
         yield Finding.GOOD, (1 - bad) * (1 - skip)
         yield Finding.SKIP, skip
-
-    # --- a plain line: cut it into parts ---
-
-    def _cuts(self, line: Sequence[Oid], running: Collection[Oid], limit: int) -> list[Oid]:
-        testable = [place for place, oid in enumerate(line[:-1]) if oid not in self.findings]
-        chosen = [place for place in testable if line[place] in running]
-        if not chosen:
-            places = [_nearest(place, testable) for place in cut_points(len(line), limit)]
-            return [line[place] for place in dict.fromkeys(places)]
-        while len(chosen) < limit:
-            place = _best_addition(testable, chosen, len(line))
-            if place is None:
-                break
-            chosen.append(place)
-        return [line[place] for place in chosen]
-
-
-def cut_points(count: int, cuts: int) -> list[int]:
-    """Where to test a line of `count` commits, the last known bad, with `cuts` trials at once.
-
-    k trials at once tell k + 1 parts apart, so d rounds find one commit among ``(k + 1) ** d``. Equal parts would
-    make nearly every search as long as the longest one. Here the parts at the new end are as large as one round
-    less can search, as many as possible, and only the old end needs the last round: the least number of
-    rounds on average, and no more than with equal parts at worst. Regressions are mostly noticed soon.
-
-    Returns:
-        The positions to test, ascending: each is the last commit of its part.
-    """
-    parts = min(cuts + 1, count)
-    if parts < 2:
-        return []
-    most = 1
-    while most * parts < count:
-        most *= parts
-    least = max(1, most // parts)
-    sizes = [least] * parts
-    spare = count - least * parts
-    for index in range(parts):
-        extra = min(spare, most - least)
-        sizes[index] += extra
-        spare -= extra
-    return [total - 1 for total in itertools.accumulate(sizes[:-1])]
-
-
-def _nearest(place: int, testable: Sequence[int]) -> int:
-    return min(testable, key=lambda other: (abs(other - place), other))
-
-
-def _best_addition(testable: Sequence[int], chosen: Sequence[int], count: int) -> int | None:
-    # In the middle of the longest stretch between trials that has something to test.
-    edges = [-1, *sorted(chosen), count - 1]
-    for low, high in sorted(itertools.pairwise(edges), key=lambda edge: edge[0] - edge[1]):
-        inside = [place for place in testable if low < place < high]
-        if inside:
-            return _nearest((low + high) // 2, inside)
-    return None

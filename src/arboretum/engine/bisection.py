@@ -10,11 +10,14 @@ of the tests.)
 from __future__ import annotations
 
 import enum
+import itertools
 import math
+from collections.abc import Iterable, Iterator
+from typing import Self
 
 from attrs import evolve, field, frozen
 
-from arboretum.engine.history import History
+from arboretum.engine.history import History, Region
 from arboretum.values import Oid
 
 
@@ -35,91 +38,91 @@ class Answer:
 
 @frozen
 class Bisection:
-    """What a bisection knows.
+    """What a bisection knows. What follows from it is worked out once: a search asks for the same things many times.
 
     Args:
-        history: The range: all that the first known bad commit reaches and no known good one does.
-        bad: The bad commit that everything still in question leads to.
-        good: The set of commits that are good, because a good one reaches them.
+        region: The commits that may be the first bad one; everything still in question leads to its tip, which is bad.
         skipped: The commits that cannot be tested.
     """
 
-    history: History = field(repr=False, eq=False)
-    bad: Oid
-    good: int = 0
-    skipped: frozenset[Oid] = frozenset()
+    region: Region
+    skipped: frozenset[int] = frozenset()
+    _chosen: list[Oid | Answer] = field(factory=list, init=False, repr=False, eq=False)
+    _learnt: dict[tuple[Oid, Finding], Bisection] = field(factory=dict, init=False, repr=False, eq=False)
 
-    @property
-    def remaining(self) -> int:
-        """The set of commits that may be the first bad one."""
-        return self.history.reach(self.bad) & ~self.good
+    @classmethod
+    def of(cls, history: History, bad: Oid) -> Self:
+        """Nothing is known but that `bad` is bad; `history` is all that it reaches and no known good one does."""
+        return cls(Region.below(history, bad))
 
     def learn(self, oid: Oid, finding: Finding) -> Bisection:
-        """What is known once `oid` has been found good, bad or untestable."""
-        if finding is Finding.GOOD:
-            return evolve(self, good=self.good | self.history.reach(oid))
-        if finding is Finding.SKIP:
-            return evolve(self, skipped=self.skipped | {oid})
-        return evolve(self, bad=oid)
+        """What is known once `oid` (which is still in question) has been found good, bad or untestable."""
+        key = (oid, finding)
+        if key not in self._learnt:
+            number = self.region.history.numbers[oid]
+            if finding is Finding.SKIP:
+                self._learnt[key] = evolve(self, skipped=self.skipped | {number})
+            else:
+                region = self.region.without(number) if finding is Finding.GOOD else self.region.kept_to(number)
+                self._learnt[key] = evolve(self, region=region)
+        return self._learnt[key]
 
-    def chain(self) -> list[Oid] | None:
+    def line(self) -> list[Oid] | None:
         """The remaining commits, oldest first, if none of them is a merge of two of them; else None."""
-        return self.history.chain(self.bad, self.remaining)
+        return self.region.line()
 
     def next(self) -> Oid | Answer:
         """The commit that git would test next, or the answer."""
-        weights = self._weights()
-        chosen = self._most_even(weights) if not self.skipped else self._most_even_but_skipped(weights)
-        if chosen != self.bad:
-            return chosen
-        return Answer((self.bad, *(oid for oid in weights if oid in self.skipped and oid != self.bad)))
+        if not self._chosen:
+            self._chosen.append(self._choose())
+        return self._chosen[0]
 
     def share(self, oid: Oid) -> float:
         """Which share of the remaining commits `oid` reaches: how likely it is bad, all culprits being as likely."""
-        remaining = self.remaining
-        return (self.history.reach(oid) & remaining).bit_count() / remaining.bit_count()
+        counts = self.region.counts()
+        return counts[self.region.history.numbers[oid]] / len(counts)
 
-    def _weights(self) -> dict[Oid, int]:
-        # How many of the remaining commits each of them reaches, in git's order of looking at them: oldest first.
-        remaining = self.remaining
-        order = reversed(self.history.walk(self.bad, remaining))
-        return {oid: (self.history.reach(oid) & remaining).bit_count() for oid in order}
+    def _choose(self) -> Oid | Answer:
+        region, oids = self.region, self.region.history.oids
+        chosen = self._most_even_but_skipped() if self.skipped else self._most_even()
+        if chosen != region.tip:
+            return oids[chosen]
+        untestable = [number for number in region.order() if number in self.skipped and number != region.tip]
+        return Answer((oids[region.tip], *(oids[number] for number in untestable)))
 
-    def _most_even(self, weights: dict[Oid, int]) -> Oid:
+    def _most_even(self) -> int:
         # Git looks at the merges first, and takes the first commit that is near enough to half-way.
-        remaining, total = self.remaining, len(weights)
-        merges = [oid for oid in weights if len(self.history.parents_in(remaining, oid)) > 1]
-        for oid in (*merges, *self._in_order_of_counting(weights, set(merges))):
-            off = abs(2 * weights[oid] - total)
+        region, counts = self.region, self.region.counts()
+        total = len(counts)
+        merges = [number for number in region.order() if len(region.parents(number)) > 1]
+        for number in itertools.chain(merges, self._in_order_of_counting(merges)):
+            off = abs(2 * counts[number] - total)
             if off <= 1 or off < total // 1024:
-                return oid
-        return max(weights, key=lambda oid: min(weights[oid], total - weights[oid]))
+                return number
+        return max(region.order(), key=lambda number: min(counts[number], total - counts[number]))
 
-    def _in_order_of_counting(self, weights: dict[Oid, int], counted: set[Oid]) -> list[Oid]:
-        # A commit is counted once its parent has been; roots of the range are known from the start.
-        remaining = self.remaining
-        order: list[Oid] = []
-        counted = counted | {oid for oid in weights if not self.history.parents_in(remaining, oid)}
-        waiting = [oid for oid in weights if oid not in counted]
+    def _in_order_of_counting(self, merges: Iterable[int]) -> Iterator[int]:
+        # A commit is counted once its parent has been; merges and roots of the region are known from the start.
+        region = self.region
+        counted = {number for number in region.order() if not region.parents(number)}.union(merges)
+        waiting = [number for number in region.order() if number not in counted]
         while waiting:
             later = []
-            for oid in waiting:
-                if any(parent in counted for parent in self.history.parents_in(remaining, oid)):
-                    counted.add(oid)
-                    order.append(oid)
+            for number in waiting:
+                if any(parent in counted for parent in region.parents(number)):
+                    counted.add(number)
+                    yield number
                 else:
-                    later.append(oid)
+                    later.append(number)
             waiting = later
-        return order
 
-    def _most_even_but_skipped(self, weights: dict[Oid, int]) -> Oid:
-        total = len(weights)
-        ranked = sorted(weights, key=lambda oid: (-min(weights[oid], total - weights[oid]), oid))
+    def _most_even_but_skipped(self) -> int:
+        ranked = self.region.ranked()
         if ranked[0] not in self.skipped:
             return ranked[0]
-        testable = [oid for oid in ranked if oid not in self.skipped]
+        testable = [number for number in ranked if number not in self.skipped]
         place = _hop(len(testable))
-        if testable[place] != self.bad:
+        if testable[place] != self.region.tip:
             return testable[place]
         return testable[place - 1] if place else testable[0]
 

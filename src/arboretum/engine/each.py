@@ -14,7 +14,7 @@ from arboretum.engine.result import CommitResult, EachResult
 from arboretum.engine.revisions import commits_of
 from arboretum.engine.search import OncePerSubject
 from arboretum.engine.session import RunOptions, Session
-from arboretum.engine.variants import commit_variants
+from arboretum.engine.variants import CommitVariants
 from arboretum.values import Commit
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ async def _run_each(
 ) -> EachResult:
     clock = time.monotonic()
     search = OncePerSubject({str(commit.oid): str(commit.tree) for commit in commits})
+    by_oid = {commit.oid: commit for commit in commits}
     async with Session.open(repository, options) as session:
         status = await session.carry_out(
-            session.dispatcher(plan, search, commit_variants(plan, commits)),
+            session.dispatcher(plan, search, CommitVariants(plan, by_oid, by_oid.__getitem__)),
             title=title,
             base=commits[-1].oid,
             command=plan.command,

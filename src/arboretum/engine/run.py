@@ -57,7 +57,7 @@ async def run_plan_async(
     async with Session.open(repository, options) as session:
         keep_if_possible(lambda: keep_plan(runs_dir, session.run, plan))
         status = await session.carry_out(
-            session.dispatcher(plan, search, variants),
+            session.dispatcher(plan, search, {variant.id: variant for variant in variants}),
             title=plan.title,
             base=variants[0].commit,
             command=plan.command,

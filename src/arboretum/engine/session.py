@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar
 
@@ -128,14 +128,14 @@ class Session:
             owns_executor=executor is None,
         )
 
-    def dispatcher(self, plan: Plan, strategy: Strategy, variants: Iterable[Variant]) -> Dispatcher:
+    def dispatcher(self, plan: Plan, strategy: Strategy, variants: Mapping[str, Variant]) -> Dispatcher:
         """The dispatcher that carries out `strategy` over `variants` as the options say."""
         cache, refresh = self.options.get("cache", True), self.options.get("refresh", False)
         return Dispatcher(
             run=self.run,
             plan=plan,
             strategy=strategy,
-            variants={variant.id: variant for variant in variants},
+            variants=variants,
             executor=self.executor,
             observers=self.observers,
             capacity=self.options.get("jobs"),

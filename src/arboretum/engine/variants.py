@@ -7,10 +7,10 @@ with the hunk or the paths named, and the tree of one that does apply is part of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from arboretum.engine.model import CONTROL, CommandSpec, Hypothesis, Plan, TrialRequest
 from arboretum.errors import PatchFailedError
@@ -106,9 +106,36 @@ def _hunks_of(patch: str, path: str) -> list[tuple[int, str]]:
     return found
 
 
-def commit_variants(plan: Plan, commits: Iterable[Commit]) -> tuple[Variant, ...]:
-    """A variant for each commit, with the commit's id as its own: the plan's command as it is."""
-    return tuple(_plain(plan, str(commit.oid), commit) for commit in commits)
+@define(eq=False)
+class CommitVariants(Mapping[str, Variant]):
+    """A variant for each commit, with the commit's id as its own: the plan's command as it is.
+
+    Args:
+        plan: What they share.
+        oids: The commits.
+        read: Reads one, when it is asked for first: of a long history only few are tried.
+    """
+
+    plan: Plan
+    oids: Collection[Oid]
+    read: Callable[[Oid], Commit]
+    _made: dict[str, Variant] = field(factory=dict, init=False)
+
+    def __getitem__(self, name: str) -> Variant:
+        if name not in self._made:
+            if name not in self.oids:
+                raise KeyError(name)
+            self._made[name] = _plain(self.plan, name, self.read(Oid(name)))
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.oids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.oids)
+
+    def __len__(self) -> int:
+        return len(self.oids)
 
 
 def _plain(plan: Plan, name: str, commit: Commit) -> Variant:

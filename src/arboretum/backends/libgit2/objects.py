@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
 
 import pygit2
 from pygit2.enums import DiffOption, ObjectType, SortMode
 
+from arboretum.backends.base import CommitLink
 from arboretum.backends.identity import plain
 from arboretum.backends.libgit2 import gate, history, merging
 from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation, translate
@@ -42,6 +43,7 @@ from arboretum.values import (
     parse_tree_path,
 )
 
+_Value = TypeVar("_Value")
 _Loaded = dict[Oid, tuple[pygit2.Commit, tuple[Oid, ...]]]
 # What libgit2's parser reads otherwise than git, or not at all.
 _KINDS: Final = {kind.value: kind for kind in ChangeKind}  # a look-up takes a tenth of what the enumeration takes
@@ -53,6 +55,10 @@ def _signature(told: tuple[bytes, bytes, int, int]) -> Signature:
     return Signature(
         name.decode("utf-8", "surrogateescape"), email.decode("utf-8", "surrogateescape"), moment(seconds, offset)
     )
+
+
+def _link(native: pygit2.Commit, parents: tuple[Oid, ...]) -> CommitLink:
+    return CommitLink(oid_of(native.id), parents, native.commit_time)
 
 
 def _parents(native: pygit2.Commit) -> tuple[Oid, ...]:
@@ -139,6 +145,14 @@ class Objects(Session):
         return found
 
     def log(self, query: LogQuery) -> Iterator[Commit]:
+        return self._shown("log", query, to_commit)
+
+    def links(self, query: LogQuery) -> Iterator[CommitLink]:
+        return self._shown("links", query, _link)
+
+    def _shown(
+        self, operation: str, query: LogQuery, value: Callable[[pygit2.Commit, tuple[Oid, ...]], _Value]
+    ) -> Iterator[_Value]:
         repository = self.handles.main()
         commits: _Loaded = {}
         try:
@@ -152,11 +166,11 @@ class Objects(Session):
                 native, parents = commits.pop(oid) if not query.topological else commits[oid]
                 if left and step.shown:
                     left -= 1
-                    yield to_commit(native, parents)
+                    yield value(native, parents)
                 if not left:
                     return
         except NATIVE_ERRORS as error:
-            raise translate(error, "log") from error
+            raise translate(error, operation) from error
 
     def _walk(
         self, repository: pygit2.Repository, query: LogQuery, commits: _Loaded

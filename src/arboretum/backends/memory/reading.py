@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from attrs import define
 
+from arboretum.backends.base import CommitLink
 from arboretum.backends.memory import graph
 from arboretum.backends.memory.merging import merge_snapshots, virtual_base
 from arboretum.backends.memory.refs import PRIVATE, LogEntry
@@ -57,6 +58,10 @@ class MemoryObjects(Handle):
             follow = _through(parents, read, {c.oid for c in commits}) if query.paths else parents
             commits = list(graph.topological(commits, follow))
         return iter(commits[: query.limit])
+
+    def links(self, query: LogQuery) -> Iterator[CommitLink]:
+        """See `ObjectReader`."""
+        return (CommitLink(c.oid, c.parents, int(c.committer.when.timestamp())) for c in self.log(query))
 
     @exclusive
     def merge_base(self, one: Oid, two: Oid) -> Oid | None:

@@ -161,6 +161,27 @@ def check_logs_walk_as_git_does(maker: BackendMaker) -> None:
     assert set(order[2:4]) == {two, aside}
 
 
+@check("links")
+def check_links_are_those_of_the_log(maker: BackendMaker) -> None:
+    """The links of a walk are its commits in the same order, each with all its parents and its time."""
+    bench = maker.empty()
+    *_, two, _aside, _merged, last = bench.replay(
+        [
+            CommitSpec({"a": "1"}, "1"), CommitSpec({"a": "2"}, "2"), CommitSpec({"b": "1"}, "3", "topic", [":1"]),
+            CommitSpec({"b": "1"}, "4", "main", [":2", ":3"]), CommitSpec({"lib/c": "1"}, "5"),
+        ]
+    )  # fmt: skip
+    queries = [
+        LogQuery((last,)), LogQuery((last,), exclude=(two,)), LogQuery((last,), first_parent=True),
+        LogQuery((last,), limit=2), LogQuery((last,), topological=True), LogQuery(()),
+    ]  # fmt: skip
+    for query in queries:
+        told = [(c.oid, c.parents, int(c.committer.when.timestamp())) for c in bench.backend.log(query)]
+        assert [tuple(link) for link in bench.backend.links(query)] == told, query
+    with refused(ObjectMissingError, bench):
+        list(bench.backend.links(LogQuery((Oid(MISSING),))))
+
+
 @check("merge_base")
 def check_merge_bases_are_the_best_common_ancestors(maker: BackendMaker) -> None:
     """The merge base is the nearest common ancestor; unrelated histories have none."""
