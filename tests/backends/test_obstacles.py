@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from arboretum.errors import DirtyWorktreeError
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
-from arboretum.values import Oid
+from arboretum.values import Oid, ResetMode
 from tests.backends.oracle import ADAPTERS, files_below, fingerprint, opened
 
 #: What the two commits may have at each place; no place is a file and a folder in one commit.
@@ -127,3 +128,47 @@ def test_what_lies_elsewhere_is_no_obstacle(name: str, real: RepositoryBuilder):
     assert backend.head(real.path).oid == first != second
     assert (root / "same").is_symlink()
     assert [(root / path).read_text() for path in ("other/o", "changed/untracked")] == ["mine\n"] * 2
+
+
+@pytest.mark.parametrize("how", ["checkout", "reset"])
+@pytest.mark.parametrize("gone", ["place", "parent", "blocked", "nothing"])
+@pytest.mark.parametrize(("old", "new"), list(itertools.permutations(("file", "link", "folder"), 2)))
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_by_force_one_kind_takes_the_place_of_another(
+    name: str, old: str, new: str, gone: str, how: str, real: RepositoryBuilder
+):
+    """Also where what the last commit has there is missing, alone or with the folder around it."""
+    root = Path(real.path)
+
+    def commit(kind: str) -> Oid:
+        (root / "in").mkdir(exist_ok=True)
+        (root / "in/y").write_text("y\n")
+        if kind == "file":
+            (root / "in/p").write_text("file\n")
+        elif kind == "link":
+            (root / "in/p").symlink_to("y")
+        else:
+            (root / "in/p").mkdir()
+            (root / "in/p/x").write_text("x\n")
+        real.git("add", "-A")
+        real.git("commit", "-qm", kind)
+        return Oid(real.git("rev-parse", "HEAD"))
+
+    first = commit(old)
+    real.git("rm", "-rq", "in")
+    second = commit(new)
+    wanted = files_below(real.path)
+    real.git("checkout", "-q", "--detach", first)
+    if gone in {"parent", "blocked"}:
+        shutil.rmtree(root / "in")
+        if gone == "blocked":
+            (root / "in").write_text("in the way\n")
+    elif gone == "place":
+        put(root, "in/p", "gone", real.environment)
+    backend = opened(name, real.path)
+    if how == "checkout":
+        backend.checkout(real.path, second, force=True)
+    else:
+        backend.reset(real.path, second, ResetMode.HARD)
+    assert files_below(real.path) == wanted
+    assert real.git("status", "--porcelain") == ""

@@ -32,10 +32,10 @@ from arboretum.backends.libgit2.staging import (
 from arboretum.backends.libgit2.survey import survey
 from arboretum.backends.libgit2.switching import (
     clean_files,
+    make_way,
     overwritten,
     remove_file,
     require_files,
-    unlink_all,
     write_all,
     write_changes,
     write_paths,
@@ -230,7 +230,7 @@ class Files(Worktrees):
         if mode is not ResetMode.SOFT:
             fresh_index(repository)
         if mode is ResetMode.HARD:
-            unlink_all(repository, commit.tree)
+            make_way(repository, commit.tree)
         sign_reflogs(repository)
         with forgotten_on_failure(repository):
             repository.reset(commit.id, _RESET[mode])
