@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 
+@pytest.fixture
+def same_folder() -> Iterator[None]:
+    """No test leaves the process in another folder: what runs after it may count on the one it started in."""
+    before = os.getcwd()
+    yield
+    assert os.getcwd() == before
+
+
 @pytest.fixture(autouse=True)
-def hermetic_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def hermetic_environment(
+    same_folder: None,  # looks after `monkeypatch` has put things back
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """Give each test a HOME and caches of its own, and git no configuration but what the test makes."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):

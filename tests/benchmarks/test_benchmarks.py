@@ -23,6 +23,7 @@ from tests.benchmarks.outcome import Outcome, table
 from tests.benchmarks.plot import cases, figure, panels, pictures, share
 from tests.benchmarks.programs import Program, provide
 
+ROOT = Path(__file__).parents[2]
 positive = st.floats(0.001, 1000)
 
 
@@ -149,7 +150,7 @@ def test_the_short_form_runs_and_writes_everything(tmp_path: Path) -> None:
     """The one command runs every area in its short form, fails in none, and leaves figures and plots."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", "--scale", "0.02", "--out", str(tmp_path)],
-        capture_output=True, text=True, timeout=1200, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     outcome = Outcome.read(tmp_path / "figures.json")
@@ -160,16 +161,16 @@ def test_the_short_form_runs_and_writes_everything(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_ends_the_command_with_its_figures(tmp_path: Path) -> None:
     """SIGINT in the middle of a run: exit code 130, a table, and the figures of what was done."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks", "start", "engine", "--scale", "0.05", "--out", str(tmp_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    while "… engine" not in process.stderr.readline():
-        assert process.poll() is None
-    time.sleep(1)
-    os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while "… engine" not in (line := process.stderr.readline()):
+            assert line, "it ended before it came to the engine"
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "import arboretum" in said
     outcome = Outcome.read(tmp_path / "figures.json")

@@ -313,7 +313,7 @@ def test_closed_folders_and_the_folder_one_stands_in(
     monkeypatch.chdir(tree.path)
     removal = tree.remove(force=True)
     removal.wait()
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert os.listdir(tmp_path) == ["real"]
     assert listed(real) == [real.path]
 

@@ -205,7 +205,9 @@ def test_path_of_the_command(runner: SubprocessRunner, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file", "removed under this process"])
-def test_folder_to_run_in_is_gone(runner: SubprocessRunner, tmp_path: Path, kind: str) -> None:
+def test_folder_to_run_in_is_gone(
+    runner: SubprocessRunner, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder that cannot be used is told as such, not as a missing command."""
     gone = tmp_path / "gone"
     cwd: Path | None = gone
@@ -213,13 +215,10 @@ def test_folder_to_run_in_is_gone(runner: SubprocessRunner, tmp_path: Path, kind
         gone.write_text("")
     elif kind == "removed under this process":
         gone.mkdir()
-        os.chdir(gone)
+        monkeypatch.chdir(gone)
         gone.rmdir()
         cwd = None
-    try:
-        result = runner.run(CommandRequest(argv="true", cwd=cwd))
-    finally:
-        os.chdir("/")
+    result = runner.run(CommandRequest(argv="true", cwd=cwd))
     assert (result.exit_code, result.failure_kind) == (125, FailureKind.CWD_MISSING)
 
 
