@@ -54,7 +54,8 @@ def dispatcher(a_plan, executor, events: list[Event] | None = None, **more) -> D
 
 def run(made: Dispatcher) -> RunStatus:
     async def main() -> RunStatus:
-        return await asyncio.wait_for(made.dispatch(), 20)
+        async with asyncio.timeout(20):
+            return await made.dispatch()
 
     return asyncio.run(main())
 
@@ -145,7 +146,8 @@ def test_a_stopped_run_cleans_up(after: float) -> None:
 
     async def main() -> RunStatus:
         asyncio.get_running_loop().call_later(after, made.stop)
-        return await asyncio.wait_for(made.dispatch(), 20)
+        async with asyncio.timeout(20):
+            return await made.dispatch()
 
     assert asyncio.run(main()) is RunStatus.INTERRUPTED
     assert executor.running == 0

@@ -96,7 +96,8 @@ def test_second_cancel_cuts_the_grace_period(runner: SubprocessRunner, tail: str
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(task, 30)
+            async with asyncio.timeout(30):
+                await task
         assert living(tail) == []
 
     asyncio.run(main())

@@ -11,8 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from attrs import define, evolve, field
 
@@ -22,11 +21,11 @@ from arboretum.distributed.listeners import Listener, Switchboard, switchboard
 from arboretum.distributed.mirror import make_pack
 from arboretum.distributed.orders import Answer, Needs, Order, size_text
 from arboretum.engine.needs import MEMORY
+from arboretum.engine.threads import Threads
 from arboretum.errors import EngineError, ExecutorError, GitOperationError
 from arboretum.repository import Repository
 from arboretum.values import Oid
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 #: Seconds for which a stopped order is waited for on its worker, over its own grace period.
 _STOP_SECONDS: Final = 15.0
@@ -74,13 +73,13 @@ class Cluster:
     _sending: dict[str, asyncio.Lock] = field(factory=dict, init=False, repr=False)
     _workers: dict[str, Any] = field(factory=dict, init=False, repr=False)
     _asked: float = field(default=0.0, init=False)
-    _threads: ThreadPoolExecutor = field(init=False, repr=False)
+    in_thread: Threads = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         digest = hashlib.sha256(os.fsencode(os.path.realpath(self.repository.common_dir))).hexdigest()
         self._id = f"{os.uname().nodename}-{digest[:16]}"
         self._ask_who()
-        self._threads = ThreadPoolExecutor(max_workers=max(8, self.threads + 4), thread_name_prefix="dask-order")
+        self.in_thread = Threads(max(8, self.threads + 4), "dask-order")
         self._check_versions()
         self._board = switchboard(self.client)
 
@@ -97,7 +96,7 @@ class Cluster:
         if time.monotonic() - self._asked > _NEWS_SECONDS:
             self._asked = time.monotonic()
             with contextlib.suppress(RuntimeError):  # closed
-                self._threads.submit(self._ask_who)
+                self.in_thread.begin(self._ask_who)
 
     def _ask_who(self) -> None:
         self._asked = time.monotonic()
@@ -270,17 +269,20 @@ class Cluster:
         allowed = self._able(needs)
         if self._unfit:
             options["workers"] = allowed
-        future: Any = await self.in_thread(lambda: self.client.submit(function, order, **options))
-        done = asyncio.Event()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
+        sent: list[Any] = []  # the future, however this is left: a cancellation does not undo what was sent
         try:
+            await self.in_thread(lambda: sent.append(self.client.submit(function, order, **options)))
+            done = asyncio.Event()
+            sent[0].add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
             await self._wait(done, needs, allowed if self._unfit else None)
-            return await self.in_thread(lambda: _result(future))
+            return await self.in_thread(lambda: _result(sent[0]))
         except BaseException:
-            await self._uninterrupted(lambda: self._stop(order, future))
+            for future in sent:
+                await self.in_thread(functools.partial(self._stop, order, future))
             raise
         finally:
-            future.release()
+            for future in sent:
+                future.release()
 
     async def _connected(self) -> None:
         """Wait while the client looks for its scheduler, which may be starting again; it gives up by itself.
@@ -307,7 +309,8 @@ class Cluster:
         alone_since = None
         while not done.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(done.wait(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await done.wait()
             self._refresh()
             able = self._able(needs)
             if able:
@@ -325,28 +328,15 @@ class Cluster:
             return  # a cluster that is gone runs nothing of ours any more: its workers see to that
         deadline = time.monotonic() + order.request.grace + _STOP_SECONDS
         with contextlib.suppress(Exception):
-            while any(self.client.run(remote.stop, order.key).values()) and time.monotonic() < deadline:
+            ask = functools.partial(self.client.run, remote.stop, order.key, on_error="ignore")
+            while any(ask().values()) and time.monotonic() < deadline:
                 time.sleep(0.05)
         with contextlib.suppress(Exception):
             future.cancel(force=True)
 
-    # --- threads and the end ----------------------------------------------------------------------------------
-
-    async def in_thread(self, function: Callable[[], _T]) -> _T:
-        """The result of a function that blocks."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
-
-    async def _uninterrupted(self, function: Callable[[], _T]) -> _T:
-        """Run `function` to its end although this task is being cancelled."""
-        work = asyncio.ensure_future(self.in_thread(function))
-        while not work.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([work])
-        return work.result()
-
     def close(self) -> None:
         """Give back what is held here; nothing may be on its way any more."""
-        self._threads.shutdown(wait=True)
+        self.in_thread.close()
 
 
 def _new_key() -> str:

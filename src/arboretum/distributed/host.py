@@ -40,7 +40,7 @@ _LINE_LENGTH: Final = 500
 #: Orders that were stopped before they came are remembered so many at a time.
 _UNWANTED_KEPT: Final = 1000
 #: The states of a Dask task whose function runs and whose result is wanted.
-_WANTED: Final = frozenset({"executing", "long-running"})
+WANTED: Final = frozenset({"executing", "long-running"})
 #: What may follow them because the function has ended.
 _ENDED: Final = frozenset({"memory", "error", "rescheduled", "long-running"})
 
@@ -163,7 +163,7 @@ class _Watch(WorkerPlugin):
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
         """A Dask task of this worker has changed its state."""
-        if start in _WANTED and finish not in _ENDED:
+        if start in WANTED and finish not in _ENDED:
             self._host.stop(str(key))
 
     async def teardown(self, worker: Worker) -> None:

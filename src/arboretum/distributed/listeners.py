@@ -50,7 +50,8 @@ class Listener:
         self._wake = lambda: loop.call_soon_threadsafe(woken.set)
         if not self._ended.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), _LAST_LINE_SECONDS)
+                async with asyncio.timeout(_LAST_LINE_SECONDS):
+                    await woken.wait()
 
 
 @define(eq=False)

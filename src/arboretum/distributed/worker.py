@@ -19,7 +19,7 @@ from attrs import evolve
 
 import arboretum
 from arboretum.distributed.changes import WorkDone, do_work
-from arboretum.distributed.host import LineFeed, host_of, known_host, outputs_folder
+from arboretum.distributed.host import WANTED, LineFeed, WorkerHost, host_of, known_host, outputs_folder
 from arboretum.distributed.orders import Answer, Order
 from arboretum.engine.model import Trial, TrialRequest
 from arboretum.errors import EngineError, GitOperationError
@@ -75,7 +75,7 @@ def _run_trial(worker: Worker, order: Order) -> Answer:
     found = _look(worker, order)
     if found.lacks:
         return found
-    host = host_of(worker)
+    host = _host_for(worker, order)
     executor = host.executor(order)
     with _feed(worker, order) as feed:
         trial: Trial = host.carry_out(
@@ -91,13 +91,26 @@ def _run_work(worker: Worker, order: Order) -> Answer:
     found = _look(worker, order)
     if found.lacks:
         return found
-    host = host_of(worker)
+    host = _host_for(worker, order)
     workspaces = host.workspaces(order, work.run)
     with _feed(worker, order) as feed:
         done: WorkDone = host.carry_out(
             order.key, lambda: do_work(work, workspaces, host.threads, on_started=feed.start, on_line=feed.add)
         )
     return _answer(worker, work=done)
+
+
+def _host_for(worker: Worker, order: Order) -> WorkerHost:
+    """The host that carries out `order`, which may have been cancelled before there was a host to tell.
+
+    Raises:
+        CancelledError: Nobody wants it any more (`concurrent.futures.CancelledError`).
+    """
+    host = host_of(worker)
+    task = worker.state.tasks.get(order.key)
+    if task is None or task.state not in WANTED:
+        raise concurrent.futures.CancelledError
+    return host
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The one place where the engine and the orchestration cross from their event loop into threads."""
+"""The one place where event loops (of the engine, the orchestration, a cluster's client) cross into threads."""
 
 from __future__ import annotations
 
@@ -56,6 +56,10 @@ class Threads:
             if waiter.exception() is None and undo is not None:
                 undo(waiter.result())
             raise
+
+    def begin(self, function: Callable[[], object]) -> None:
+        """Run `function` as soon as a thread is free, for nobody's answer."""
+        self._pool.submit(function)
 
     async def acquire(self, take: Callable[[], Lease | None], give_back: Callable[[Lease], object]) -> Lease:
         """A slot of a pool, waited for while other processes have them all.

@@ -83,7 +83,8 @@ def run_executor_check(check: ExecutorCheck, make_executor: MakeExecutor, folder
         with Repository.open(builder.path) as repository:
             executor = make_executor(repository)
             try:
-                await asyncio.wait_for(check(World(builder, repository, executor, one, two)), 10 * _WAIT_SECONDS)
+                async with asyncio.timeout(10 * _WAIT_SECONDS):
+                    await check(World(builder, repository, executor, one, two))
             finally:
                 await executor.close()
 
@@ -287,7 +288,8 @@ async def check_needs(world: World) -> None:
     """Needs that nobody meets are refused or, where they say nothing, ignored: no trial waits for ever."""
     for needs in ({"labels": ("nobody-has-this",)}, {"memory": 1 << 60}, {"memory": 1}):
         try:
-            trial = await asyncio.wait_for(world.run("exit 0", **needs), _WAIT_SECONDS)
+            async with asyncio.timeout(_WAIT_SECONDS):
+                trial = await world.run("exit 0", **needs)
         except EngineError:
             continue
         assert trial.outcome is Outcome.PASSED, (needs, trial)
