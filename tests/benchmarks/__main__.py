@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ import platformdirs
 from rich.console import Console
 
 import tests.benchmarks as package
+from tests.benchmarks.apart import AreaError, rows_apart, rows_here, said_shortly
 from tests.benchmarks.measure import Row
 from tests.benchmarks.outcome import Outcome, table, version_of, versions
 from tests.benchmarks.plot import write_plots
@@ -32,7 +32,13 @@ def areas() -> list[str]:
     )
 
 
-def measure(area: str, scale: float, outcome: Outcome, told: Callable[[Row], object] = lambda _: None) -> None:
+def measure(
+    area: str,
+    scale: float,
+    outcome: Outcome,
+    told: Callable[[Row], object] = lambda _: None,
+    rows: Callable[[str, float], Iterable[Row]] = rows_here,
+) -> None:
     """Add the figures of an area, each as soon as it is known; an error in one area is noted, and leaves the others be.
 
     Args:
@@ -40,21 +46,23 @@ def measure(area: str, scale: float, outcome: Outcome, told: Callable[[Row], obj
         scale: 1 is the full form.
         outcome: What is added to.
         told: Called for each figure when it is there.
+        rows: What measures.
 
     Raises:
         KeyboardInterrupt: The user has had enough; what is measured is in the outcome.
     """
     begin, error = time.perf_counter(), None
     try:
-        for row in importlib.import_module(f"tests.benchmarks.bench_{area}").run(scale):
+        for row in rows(area, scale):
             outcome.rows.append(row)
             told(row)
     except KeyboardInterrupt:
         error = "interrupted"
         raise
     except Exception as problem:  # whatever one area has run into, the figures of the others are worth having
-        traceback.print_exc()
-        error = f"{type(problem).__name__}: {problem}".strip().splitlines()[0]
+        if not isinstance(problem, AreaError):  # that one has been told in full
+            traceback.print_exc()
+        error = said_shortly(problem)
         outcome.rows.append(Row(area=area, case="failed", note=error))
     finally:
         outcome.took(area, time.perf_counter() - begin, scale, error)
@@ -70,6 +78,8 @@ def measure(area: str, scale: float, outcome: Outcome, told: Callable[[Row], obj
 def main(chosen: tuple[str, ...], scale: float, out: Path, join: bool, draw: bool) -> None:
     """Run the comparisons of the chosen areas (all by default), side by side, in one run.
 
+    Each area has a process and, where one may be mounted, an ext4 of its own, and begins with the disk at rest.
+
     Ctrl-C ends it and keeps what is measured; the exit code is 130 then, and 1 where an area has failed.
     """
     figures = out / "figures.json"
@@ -83,7 +93,7 @@ def main(chosen: tuple[str, ...], scale: float, out: Path, join: bool, draw: boo
         _provide(outcome)
         for area in chosen or areas():
             click.echo(f"… {area}", err=True)
-            measure(area, scale, outcome, lambda _: outcome.joined(older).write(figures))
+            measure(area, scale, outcome, lambda _: outcome.joined(older).write(figures), rows_apart)
             outcome.joined(older).write(figures)
             click.echo(f"  {outcome.areas[area]['seconds']} s", err=True)
     except KeyboardInterrupt:

@@ -25,6 +25,9 @@ from arboretum.worktree_files.choice import Ability
 from tests.benchmarks.measure import Row, compare, interleave
 from tests.worktree_files.images import mounted
 
+#: It mounts its file systems itself.
+OWN_DISKS = True
+
 #: What one worktree beside a warm sibling may take, as a share of `git worktree add`: by file system and way.
 BESIDE = {
     ("ext4", "copy"): 0.35,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from arboretum.engine.pool import WorktreePool
 from arboretum.engine.slots import Want
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
-from tests.benchmarks.measure import Row, compare, interleave
+from tests.benchmarks.measure import Row, cache_folder, compare, interleave
 
 
 def run(scale: float) -> list[Row]:
@@ -31,7 +30,7 @@ def _moved(folder: Path, rounds: int, *, files: int) -> list[Row]:
     ends = (oids[1], oids[51])
     tree = str(folder / "plain")
     builder.git("worktree", "add", "-q", "--detach", tree, ends[0])
-    with Repository.open(builder.path) as repository, _CacheFolder(folder / "cache-moved"):
+    with Repository.open(builder.path) as repository, cache_folder(str(folder / "cache")):
         pool = WorktreePool.open(repository, size=1)
 
         def move(oid: Oid) -> None:
@@ -69,20 +68,3 @@ def _moved(folder: Path, rounds: int, *, files: int) -> list[Row]:
                 baseline="fresh", target=4.0 if files >= 5000 else None, at_least=True,
                 note="baseline: a fresh `git worktree add`"),
     ]  # fmt: skip
-
-
-class _CacheFolder:
-    """Let the pool be below `folder` for a while."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)
-
-    def __enter__(self) -> None:
-        self.before = os.environ.get("ARBORETUM_CACHE_DIR")
-        os.environ["ARBORETUM_CACHE_DIR"] = self.folder
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is None:
-            del os.environ["ARBORETUM_CACHE_DIR"]
-        else:
-            os.environ["ARBORETUM_CACHE_DIR"] = self.before

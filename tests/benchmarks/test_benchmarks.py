@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
+import attrs
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.benchmarks.__main__ import areas, measure
+from tests.benchmarks.apart import AreaError, rows_apart, rows_of
 from tests.benchmarks.each_ways import GitTest
 from tests.benchmarks.measure import Row, compare, growth, interleave, slope
 from tests.benchmarks.outcome import Outcome, table
@@ -126,6 +129,19 @@ def test_an_interrupt_keeps_what_is_measured(monkeypatch: pytest.MonkeyPatch) ->
         measure("long", 1.0, outcome)
     assert [row.case for row in outcome.rows] == ["one"]
     assert outcome.failed == ["long"]
+
+
+def test_an_area_apart_tells_the_figures_and_the_errors_of_its_process() -> None:
+    """Each row comes through as it was made; a process that ends without its last word has failed."""
+    assert {row.area for row in rows_apart("start", 0.02)} == {"start"}
+    row = Row(area="x", case="one", ratio=0.5, extra={"n": 1})
+    lines = [json.dumps({"row": attrs.asdict(row)})]
+    for end, problem in (([], "ended with 3"), ([json.dumps({"error": "out of luck"})], "out of luck")):
+        process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+        told = rows_of([*lines, *end], process)
+        assert next(told) == row
+        with pytest.raises(AreaError, match=problem):
+            next(told)
 
 
 def test_an_outcome_can_be_read_again_and_joined(tmp_path: Path) -> None:
