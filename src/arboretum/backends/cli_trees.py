@@ -23,6 +23,7 @@ from arboretum.errors import (
     InvalidValueError,
     NothingToCommitError,
     PatchFailedError,
+    RefExistsError,
     RefNotFoundError,
     StashNotFoundError,
     UnbornHeadError,
@@ -157,10 +158,21 @@ class CliTrees(CliRefs):
 
     def reset(self, worktree: str, target: Oid, mode: ResetMode, *, exact: bool = False) -> None:
         """See `WorkingTree`."""
+        self._refuse_birth(self.head(worktree), "reset")
         self.command.output(
             "reset", "--quiet", f"--{mode}", "--no-recurse-submodules", target, "--",
             operation="reset", at=self.place(worktree), settings=_EXACT if exact else (),
         )  # fmt: skip
+
+    def _refuse_birth(self, head: Head, operation: str) -> None:
+        """Refuse to give a branch its first commit beside those that its name collides with.
+
+        Git itself finds out last, when it has written the index and the files already.
+        """
+        if head.oid is None and head.branch is not None:
+            for ref in self.list_refs():
+                if head.branch.collides_with(ref.name):
+                    raise RefExistsError(f"{head.branch} cannot be made beside {ref.name}", operation=operation)
 
     def clean(self, worktree: str, *, ignored: bool = False) -> tuple[str, ...]:
         """See `WorkingTree`."""

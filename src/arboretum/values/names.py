@@ -124,6 +124,10 @@ class RefName(str):
                 return self[len(prefix) :]
         return str(self)
 
+    def collides_with(self, other: str) -> bool:
+        """Whether there cannot be both refs: one name is the other's, or a folder in it (``fix``, ``fix/a``)."""
+        return f"{other}/".startswith(f"{self}/") or f"{self}/".startswith(f"{other}/")
+
 
 class Revision(str):
     """What a person writes to name a commit (``HEAD~3``, ``v1.0``, ``fix/tail``): safe to hand to git.

@@ -210,7 +210,7 @@ class Refs(Session):
         """
         for raw in repository.raw_listall_references():
             name = raw.decode("utf-8", "surrogateescape")
-            if name != old and (f"{name}/".startswith(f"{new}/") or f"{new}/".startswith(f"{name}/")):
+            if name != old and new.collides_with(name):
                 raise RefExistsError(f"there is a branch {RefName(name).short!r} already")
 
     @staticmethod

@@ -136,8 +136,11 @@ class Stashes(Files):
             edit_index(repository, lambda fresh: fresh.read_tree(new_index))
 
     def _restaged(self, base: pygit2.Tree, ours: pygit2.Tree, kept: pygit2.Tree) -> pygit2.Tree:
-        """The index with what the stash had staged, applied as a patch, as git's own stash does it."""
-        if base.id == kept.id:
+        """The index with what the stash had staged, applied as a patch, as git's own stash does it.
+
+        As there, nothing is left to apply when nothing was staged, or when the index has come to be the stash's own.
+        """
+        if kept.id in {base.id, ours.id}:
             return ours
         patch = self.diff_text(oid_of(base.id), oid_of(kept.id))
         try:

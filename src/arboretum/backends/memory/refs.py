@@ -83,7 +83,7 @@ class RefTable:
     def check_name(self, name: RefName) -> None:
         """Refuse a name that is a folder of another ref or lies below one. Raises RefExistsError."""
         for other in self.values:
-            if other.startswith(f"{name}/") or name.startswith(f"{other}/"):
+            if name.collides_with(other):
                 raise RefExistsError(f"{name} cannot be made beside {other}", operation="update_ref")
 
     def set(self, name: RefName, new: Oid | None, message: str) -> None:

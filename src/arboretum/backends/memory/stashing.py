@@ -99,8 +99,8 @@ class MemoryStashes(MemoryWorkingTree):
         return view.disk.is_file(f"{view.root}/{path}") or bool(view.disk.names(f"{view.root}/{path}"))
 
     def _staged(self, base: Snapshot, stashed: Snapshot, index: Snapshot) -> Snapshot:
-        """The index with what the stash had staged. Raises ConflictError."""
-        if base == stashed:
+        """The index with what the stash had staged, unless it has that already, as git has it. Raises ConflictError."""
+        if stashed in (base, index):
             return dict(index)
         try:
             return self.patched(index, make_patch(self.state.store, base, stashed))

@@ -24,6 +24,7 @@ from arboretum.testing.conformance import (
     removals,
     sharing,
     stashes,
+    unborn,
     working_tree,
     worktrees,
 )
@@ -32,8 +33,8 @@ from arboretum.testing.maker import BackendMaker
 
 #: Every check, in the order of the port.
 CHECKS: tuple[Check, ...] = (
-    *objects.CHECKS, *refs.CHECKS, *worktrees.CHECKS, *removals.CHECKS, *working_tree.CHECKS, *stashes.CHECKS,
-    *errors.CHECKS, *hostile.CHECKS, *sharing.CHECKS,
+    *objects.CHECKS, *refs.CHECKS, *worktrees.CHECKS, *removals.CHECKS, *working_tree.CHECKS, *unborn.CHECKS,
+    *stashes.CHECKS, *errors.CHECKS, *hostile.CHECKS, *sharing.CHECKS,
 )  # fmt: skip
 
 

@@ -67,6 +67,20 @@ def check_applied_stashes_bring_all_back(maker: BackendMaker) -> None:
 
 
 @check("stash_apply")
+def check_what_is_staged_already_is_not_staged_again(maker: BackendMaker) -> None:
+    """Where the index has come to be the one that a stash kept, it stays, and the files alone are brought back."""
+    bench = maker.repository({"a": "1\n", "b": "1\n"})
+    bench.write({"a": "2\n"})
+    bench.backend.stage(bench.path, ["a"])
+    bench.write({"b": "2\n"})
+    oid = put_away(bench)
+    bench.commit({"a": "2\n"})
+    bench.backend.stash_apply(bench.path, oid, index=True)
+    assert bench.status() == {"b": ".M"}
+    assert dict(bench.files()) == {"a": b"2\n", "b": b"2\n"}
+
+
+@check("stash_apply")
 def check_stashes_merge_with_what_came_since(maker: BackendMaker) -> None:
     """A stash is applied on other commits by a three-way merge, in any worktree."""
     lines = [f"{n}\n" for n in range(9)]
