@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from arboretum.engine.bisect import run_bisect as run_bisect
+    from arboretum.engine.each import run_each as run_each
     from arboretum.engine.executor_faces import AsyncTestExecutor as AsyncTestExecutor
     from arboretum.engine.executor_faces import TestExecutor as TestExecutor
+    from arboretum.engine.model import CommandSpec as CommandSpec
+    from arboretum.engine.model import Hypothesis as Hypothesis
+    from arboretum.engine.model import Plan as Plan
     from arboretum.engine.orchestrator import WorktreeOrchestrator as WorktreeOrchestrator
+    from arboretum.engine.plan_file import load_plan as load_plan
+    from arboretum.engine.run import run_plan as run_plan
     from arboretum.errors import ArboretumError as ArboretumError
     from arboretum.errors import GitOperationError as GitOperationError
     from arboretum.process import CommandRequest as CommandRequest
@@ -24,9 +31,16 @@ if TYPE_CHECKING:
     from arboretum.worktree import Worktree as Worktree
 
 _PUBLIC = {
+    "run_bisect": "arboretum.engine.bisect",
+    "run_each": "arboretum.engine.each",
     "AsyncTestExecutor": "arboretum.engine.executor_faces",
     "TestExecutor": "arboretum.engine.executor_faces",
+    "CommandSpec": "arboretum.engine.model",
+    "Hypothesis": "arboretum.engine.model",
+    "Plan": "arboretum.engine.model",
     "WorktreeOrchestrator": "arboretum.engine.orchestrator",
+    "load_plan": "arboretum.engine.plan_file",
+    "run_plan": "arboretum.engine.run",
     "ArboretumError": "arboretum.errors",
     "GitOperationError": "arboretum.errors",
     "CommandRequest": "arboretum.process",

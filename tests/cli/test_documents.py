@@ -27,3 +27,10 @@ def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link of a page names a file or folder that exists."""
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("part", ["tutorial", "how-to", "reference", "explanation"])
+def test_every_page_is_in_the_index(part: str) -> None:
+    """Each page of the documentation can be reached from its first page."""
+    linked = set(re.findall(r"\]\(([^)#\s]+)\)", (ROOT / "docs/index.md").read_text()))
+    assert {f"{part}/{page.name}" for page in (ROOT / "docs" / part).glob("*.md")} <= linked

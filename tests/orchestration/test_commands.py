@@ -353,6 +353,38 @@ def test_what_a_task_printed_is_shown(command: Any, tmp_path: Path) -> None:
     assert command("show", "--trial", "a#1")[1].strip() == "attempt 1"
 
 
+def test_a_task_that_printed_nothing_says_why(command: Any, tmp_path: Path) -> None:
+    """Of a task without output it is said that there is none, and what became of the task."""
+    path = tmp_path / "silent.toml"
+    path.write_text('command = "no-such-program"\n[[task]]\nid = "a"\nscope = ["/a"]\n')
+    assert command("orchestrate", str(path))[0] == 1
+    code, out, said = command("show", "--trial", "a")
+    assert (code, out) == (0, "")
+    assert "a printed nothing: its command `no-such-program` failed" in said
+
+
+def test_what_resume_does_not_take_is_said(command: Any, tasks: str) -> None:
+    """--resume names the arguments that it does not take, and what to do instead."""
+    command("orchestrate", tasks)
+    code, _, said = command("orchestrate", "--resume", "last", "--into", "main")
+    assert code == 2
+    assert "takes no --into" in said
+    assert "merged by hand" in said
+
+
+def test_a_shared_file_at_the_top_keeps_nobody_apart(command: Any, tmp_path: Path) -> None:
+    """`split` says how to share a file at the top alone, and so written it keeps no tasks apart."""
+    path = tmp_path / "shared.toml"
+    text = 'command = "true"\n[[task]]\nid = "a"\nscope = ["/a.py"]\nshared = ["LOG.md"]\n'
+    text += '[[task]]\nid = "b"\nscope = ["/b.py"]\n'
+    path.write_text(text)
+    code, out, said = command("split", str(path), "--no-measure")
+    assert (code, "a × b" in out) == (0, True)
+    assert "write /CHANGELOG.md for the one at the top" in said
+    path.write_text(text.replace("LOG.md", "/LOG.md"))
+    assert "a × b" not in command("split", str(path), "--no-measure")[1]
+
+
 def test_a_killed_orchestration_is_told_as_interrupted(command: Any, tasks: str, repository: Repository) -> None:
     """A run whose process died is interrupted, not running; one of which there is no event is left out."""
     run = json.loads(command("orchestrate", tasks, "--format", "json")[1])["run"]

@@ -76,7 +76,7 @@ def format_option(command: _F) -> _F:
 def jobs_option(command: _F) -> _F:
     """``--jobs N``."""
     option = click.option(
-        "-j", "--jobs", type=click.IntRange(1, 1024), help="How many trials at once.  [default: one for each core]"
+        "-j", "--jobs", type=click.IntRange(1, 1024), help="How many run at once.  [default: one for each core]"
     )
     return option(command)
 

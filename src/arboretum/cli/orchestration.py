@@ -15,7 +15,7 @@ from attrs import evolve
 from arboretum.cli.app import Context, pass_context
 from arboretum.cli.executors import open_site
 from arboretum.cli.exit_codes import ExitCode
-from arboretum.cli.options import executor_option, format_option, jobs_option
+from arboretum.cli.options import OutputFile, executor_option, format_option, jobs_option
 from arboretum.cli.orchestration_live import display_for, show_board, show_split
 from arboretum.cli.run import EventLines, parse_reports
 from arboretum.cli.run_names import orchestration_named
@@ -151,7 +151,7 @@ Examples:
 @click.option("--retry", multiple=True, metavar="TASK", help="With --resume: take up a task that did not make it.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
 @click.option("--report", "reports", multiple=True, metavar="FORMAT:FILE", help="Write json, markdown or html.")
-@click.option("--events", type=click.File("w"), help="Write every event as a line of JSON.")
+@click.option("--events", type=OutputFile(), metavar="FILE", help="Write every event as a line of JSON.")
 @executor_option
 @format_option
 @jobs_option
@@ -255,7 +255,10 @@ def show_orchestration(
         raise UsageError(f"the run {run} has no task {name!r}", hint=f"its tasks: {', '.join(board.records)}")
     attempt = number or str(max(1, board.records[name].attempts))
     folder = os.path.join(orchestrations_folder(repository), run, "outputs", f"{name}.{attempt}")
-    context.renderer.text(output_in(folder))
+    if printed := output_in(folder):
+        context.renderer.text(printed)
+    else:
+        context.renderer.note(f"{name} printed nothing" + (f": {why}" if (why := board.records[name].reason) else ""))
     return ExitCode.HOLDS
 
 
@@ -276,8 +279,14 @@ def _carried_out(
 
     observers: list[Observer] = [EventLines(events)] if events is not None else []
     if resume is not None:
-        if tasks is not None or into is not None or base is not None:
-            raise UsageError("--resume takes everything but --jobs from the run")
+        given = {"TASKS": tasks, "--into": into, "--base": base}
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise UsageError(
+                f"--resume goes on with the run as it was begun: it takes no {' and no '.join(extra)}",
+                hint=f"leave out {' and '.join(extra)}; the result can be merged by hand afterwards"
+                if into is not None
+                else f"leave out {' and '.join(extra)}, or begin a new run without --resume",
+            )
         resume = orchestration_named(repository, resume)
         known = read_board(repository, resume)
         limits = _limits(repository, known.plan, jobs, site)

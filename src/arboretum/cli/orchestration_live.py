@@ -60,7 +60,10 @@ def show_split(renderer: Renderer, split: Split) -> None:
         apart = [(f"{c.one} × {c.two}", c.example, ", ".join(c.files)) for c in split.conflicts]
         renderer.table("Never at the same time", ("tasks", "both may change", "tracked files in both"), apart)
         if any(not c.files and "/" in c.example for c in split.conflicts):
-            renderer.note("a pattern like *.py also holds a folder of such a name; add !*.py/ where none is meant")
+            renderer.note(
+                "a pattern without a slash holds at any depth: write /CHANGELOG.md for the one at the top;\n"
+                "one like *.py also holds a folder of such a name: add !*.py/ where none is meant"
+            )
     for caution in split.warnings:
         if caution.kind not in {"estimate", "no-file"}:
             renderer.warning(caution.message)

@@ -187,7 +187,14 @@ class Renderer:
         """A command line that cannot be meant."""
         context = getattr(error, "ctx", None)
         self.err.write(f"error: {jsonable(error.format_message())}\n")
-        if context is not None:
+        if context is None:
+            return
+        root = context.find_root()
+        unknown = error.option_name if isinstance(error, click.NoSuchOption) else None
+        if context is not root and any(unknown in option.opts for option in root.command.params):
+            words = context.command_path.removeprefix(f"{root.command_path} ")
+            self.err.write(f"  hint: it stands before the command: {root.command_path} {unknown} {words}\n")
+        else:
             self.err.write(f"  hint: see {context.command_path} --help\n")
 
 

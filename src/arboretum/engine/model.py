@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import field, frozen
+from attrs.converters import optional
 
 from arboretum.errors import InvalidValueError
-from arboretum.process.model import CommandResult
+from arboretum.process.model import CommandRequest, CommandResult
 from arboretum.values import Oid
 
 #: The id that stands for the base itself under the same command.
 CONTROL = "control"
+#: What can make a hypothesis different from the base; one has at most one of these.
+SOURCES = ("ref", "patch", "edit", "env", "command", "combine")
 
 
 @frozen
@@ -23,11 +26,47 @@ class CommandSpec:
     shell: bool = False
 
 
+def command_spec(value: CommandSpec | str | Sequence[str]) -> CommandSpec:
+    """The command that a text (split as a shell would split it) or a list of arguments stands for.
+
+    Raises:
+        InvalidValueError: It is empty, or has unbalanced quotes.
+    """
+    return value if isinstance(value, CommandSpec) else CommandSpec(CommandRequest(argv=value).argv)
+
+
 class Expectation(enum.StrEnum):
     """What a hypothesis predicts of its trials."""
 
     PASS = "pass"  # noqa: S105  (not a password: the prediction)
     FAIL = "fail"
+
+
+def expectation(value: Expectation | str) -> Expectation:
+    """The prediction that a word stands for. Raises InvalidValueError when it is neither pass nor fail."""
+    try:
+        return Expectation(value)
+    except ValueError as error:
+        raise InvalidValueError(f'"pass" or "fail" is wanted, not {value!r}') from error
+
+
+def hypothesis_id(text: str) -> str:
+    """Check that `text` can name a hypothesis. Raises InvalidValueError when it cannot."""
+    if check_identifier(text) == CONTROL:
+        raise InvalidValueError(f"{CONTROL!r} is the name of the base itself under the same command")
+    return text
+
+
+def _patch(value: bytes | str) -> bytes:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+
+
+def _hypotheses(values: Iterable[Hypothesis]) -> tuple[Hypothesis, ...]:
+    return tuple(values)
+
+
+def _strings(values: Sequence[str]) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values)
 
 
 @frozen(kw_only=True)
@@ -39,10 +78,10 @@ class Hypothesis:
         description: One sentence for people.
         ref: The commit to run on instead of the base.
         patch: A unified patch to apply first.
-        edit: A command that changes the files first.
+        edit: A command that changes the files first; a text or a list will do, as for `command`.
         env: Variables to set for the command.
         command: The command instead of the plan's.
-        combine: Ids of two hypotheses whose changes are made together.
+        combine: Ids of two or more hypotheses whose changes are made together.
         expect: What it predicts.
         probability: How likely one thinks it is, 0 to 1.
         impact: How much it would explain or mend, 0 to 1.
@@ -52,17 +91,20 @@ class Hypothesis:
         memory: Bytes that a worker must have for a trial; 0 for the plan's.
         labels: What else a worker must have (``gpu``), besides the plan's.
         tags: Words to group by.
+
+    Raises:
+        InvalidValueError: The id cannot be one, it has several of `SOURCES`, or predicts neither pass nor fail.
     """
 
-    id: str
+    id: str = field(converter=hypothesis_id)
     description: str = ""
     ref: str | None = None
-    patch: bytes | None = None
-    edit: CommandSpec | None = None
+    patch: bytes | None = field(default=None, converter=optional(_patch))
+    edit: CommandSpec | None = field(default=None, converter=optional(command_spec))
     env: Mapping[str, str] = field(factory=dict)
-    command: CommandSpec | None = None
-    combine: tuple[str, ...] = ()
-    expect: Expectation = Expectation.PASS
+    command: CommandSpec | None = field(default=None, converter=optional(command_spec))
+    combine: tuple[str, ...] = field(default=(), converter=_strings)
+    expect: Expectation = field(default=Expectation.PASS, converter=expectation)
     probability: float = 0.5
     impact: float = 0.5
     complexity: float = 0.5
@@ -71,6 +113,14 @@ class Hypothesis:
     memory: int = 0
     labels: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        sources = [name for name in SOURCES if getattr(self, name)]
+        if len(sources) > 1:
+            raise InvalidValueError(
+                f"a hypothesis has one source of change, and this one has {' and '.join(sources)}",
+                hint='make a hypothesis of each, and a third with combine = ["one", "other"]',
+            )
 
     @property
     def priority(self) -> float:
@@ -85,7 +135,7 @@ class Plan:
     Args:
         title: The question.
         base: The revision that the control runs on.
-        command: What every trial runs.
+        command: What every trial runs: a `CommandSpec`, a text (split as a shell would split it) or a list.
         timeout: Seconds for a trial; None for never.
         auto_timeout: Derive the timeout from the control's time instead.
         grace: Seconds between SIGTERM and SIGKILL.
@@ -107,16 +157,19 @@ class Plan:
         hypotheses: What is to be tested, in the order of the file.
         path: The plan file, for messages.
         lines: The line of each key of the plan file (``hypothesis[2].ref``), for messages.
+
+    Raises:
+        InvalidValueError: Two hypotheses have one id, a combination cannot be made, or there is nothing to repeat.
     """
 
     title: str = ""
     base: str = "HEAD"
-    command: CommandSpec
+    command: CommandSpec = field(converter=command_spec)
     timeout: float | None = None
     auto_timeout: bool = False
     grace: float = 5.0
     repeats: int = 1
-    setup: CommandSpec | None = None
+    setup: CommandSpec | None = field(default=None, converter=optional(command_spec))
     setup_inputs: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     env: Mapping[str, str] = field(factory=dict)
@@ -130,9 +183,47 @@ class Plan:
     stop_on_supported: bool = False
     memory: int = 0
     labels: tuple[str, ...] = ()
-    hypotheses: tuple[Hypothesis, ...] = ()
+    hypotheses: tuple[Hypothesis, ...] = field(default=(), converter=_hypotheses)
     path: str | None = None
     lines: Mapping[str, int] = field(factory=dict, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.repeats < 1:
+            raise InvalidValueError(f"a plan has 1 repeat or more, not {self.repeats}")
+        names = [hypothesis.id for hypothesis in self.hypotheses]
+        if twice := sorted({name for name in names if names.count(name) > 1} if len(names) > len(set(names)) else ()):
+            raise InvalidValueError(f"two hypotheses have the id {twice[0]!r}", hint="ids are unique within a plan")
+        for hypothesis, error in wrong_combinations(self.hypotheses):
+            raise InvalidValueError(f"hypothesis {hypothesis.id!r}: {error.message}", hint=error.hint) from error
+
+
+def wrong_combinations(hypotheses: Sequence[Hypothesis]) -> Iterator[tuple[Hypothesis, InvalidValueError]]:
+    """The combinations among `hypotheses` that cannot be made, each with why."""
+    by_id = {hypothesis.id: hypothesis for hypothesis in hypotheses}
+    for hypothesis in hypotheses:
+        try:
+            _check_combination(hypothesis.combine, by_id)
+        except InvalidValueError as error:
+            yield hypothesis, error
+
+
+def _check_combination(combine: tuple[str, ...], by_id: Mapping[str, Hypothesis]) -> None:
+    if combine and len(set(combine)) < max(2, len(combine)):
+        raise InvalidValueError("a combination names two or more different hypotheses")
+    for name in combine:
+        if name not in by_id:
+            raise InvalidValueError(f"there is no hypothesis {name!r} to combine")
+        if by_id[name].combine:
+            raise InvalidValueError(f"{name!r} is a combination itself", hint="name its parts instead")
+    parts = [by_id[name] for name in combine]
+    with_command = [part.id for part in parts if part.command is not None]
+    if len(with_command) > 1:
+        raise InvalidValueError(f"{' and '.join(with_command)} have a command each, and only one can be run")
+    env: dict[str, str] = {}
+    for part in parts:
+        for name, value in part.env.items():
+            if env.setdefault(name, value) != value:
+                raise InvalidValueError(f"the variable {name} would have to be both {env[name]!r} and {value!r}")
 
 
 class Outcome(enum.StrEnum):

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve
 
 from arboretum.durations import parse_duration
-from arboretum.engine.model import CONTROL, CommandSpec, Expectation, Hypothesis, Plan, check_identifier
+from arboretum.engine.model import (
+    CONTROL,
+    SOURCES,
+    CommandSpec,
+    Expectation,
+    Hypothesis,
+    Plan,
+    check_identifier,
+    expectation,
+    hypothesis_id,
+    wrong_combinations,
+)
 from arboretum.engine.needs import parse_label, parse_size
 from arboretum.errors import GitOperationError, InputFileError, InvalidValueError, UsageError
 from arboretum.process.model import CommandRequest
@@ -27,7 +38,6 @@ if TYPE_CHECKING:
 
 
 #: The keys that make a hypothesis different from the base; a hypothesis has at most one of them.
-SOURCES: Final = ("ref", "patch", "edit", "env", "command", "combine")
 MAX_REPEATS: Final = 10_000
 
 
@@ -63,6 +73,8 @@ def validate(plan: Plan, repository: Repository) -> None:
         InputFileError: A revision of a plan file names no commit; with the file, line and key.
         UsageError: The same for a plan that was not read from a file.
     """
+    if not plan.hypotheses:
+        raise plan_error(plan, "hypothesis", "the plan has no hypothesis", hint="add at least one")
     _resolve(plan, repository, "base", plan.base)
     for index, hypothesis in enumerate(plan.hypotheses):
         if hypothesis.ref is not None:
@@ -111,10 +123,7 @@ def _revision(value: object) -> str:
 
 
 def _identifier(value: object) -> str:
-    text = check_identifier(check_text(value))
-    if text == CONTROL:
-        raise InvalidValueError(f"{CONTROL!r} is the name of the base itself under the same command")
-    return text
+    return hypothesis_id(check_text(value))
 
 
 def _list(parse: Parser) -> Parser:
@@ -167,10 +176,7 @@ def _tree_path(value: object) -> str:
 
 
 def _expectation(value: object) -> Expectation:
-    try:
-        return Expectation(check_text(value))
-    except ValueError as error:
-        raise InvalidValueError(f'"pass" or "fail" is wanted, not {value!r}') from error
+    return expectation(check_text(value))
 
 
 _PLAN: Final[Mapping[str, Parser]] = {
@@ -246,7 +252,8 @@ def _hypotheses(document: TomlDocument, tables: object) -> tuple[Hypothesis, ...
             "the plan has no hypothesis", ("hypothesis",), hint="add at least one [[hypothesis]] table"
         )
     document.check_ids("hypothesis", (h.id for h in hypotheses))
-    _check_combinations(document, hypotheses)
+    for hypothesis, error in wrong_combinations(hypotheses):
+        raise document.error(error.message, ("hypothesis", hypotheses.index(hypothesis), "combine"), hint=error.hint)
     return hypotheses
 
 
@@ -254,19 +261,16 @@ def _hypothesis(document: TomlDocument, path: KeyPath, table: object) -> Hypothe
     table = document.check_keys(table, path, _HYPOTHESIS)
     if "id" not in table:
         raise document.error("the hypothesis has no id", path, hint='add: id = "a-short-name"')
-    sources = [key for key in table if key in SOURCES]
-    if len(sources) > 1:
-        raise document.error(
-            f"a hypothesis has one source of change, and this one has {' and '.join(sources)}",
-            (*path, sources[1]),
-            hint='make a hypothesis of each, and a third with combine = ["one", "other"]',
-        )
     values = document.values_of(path, table, _HYPOTHESIS)
     if "timeout" in table:
         _positive_duration(document, (*path, "timeout"), table["timeout"])
-    if "patch" in values:
+    sources = [key for key in table if key in SOURCES]
+    if sources == ["patch"]:
         values["patch"] = _patch(document, (*path, "patch"), values["patch"])
-    return Hypothesis(**values)
+    try:
+        return Hypothesis(**values)
+    except InvalidValueError as error:
+        raise document.error(error.message, (*path, *sources[1:2]), hint=error.hint) from error
 
 
 def _patch(document: TomlDocument, path: KeyPath, text: str) -> bytes:
@@ -281,33 +285,6 @@ def _patch(document: TomlDocument, path: KeyPath, text: str) -> bytes:
     if not content.strip():
         raise document.error(f"the patch file {text!r} is empty", path)
     return content
-
-
-def _check_combinations(document: TomlDocument, hypotheses: tuple[Hypothesis, ...]) -> None:
-    by_id = {h.id: h for h in hypotheses}
-    for index, hypothesis in enumerate(hypotheses):
-        if not hypothesis.combine:
-            continue
-        path: KeyPath = ("hypothesis", index, "combine")
-        if len(set(hypothesis.combine)) < max(2, len(hypothesis.combine)):
-            raise document.error("a combination names two or more different hypotheses", path)
-        for name in hypothesis.combine:
-            if name not in by_id:
-                raise document.error(f"there is no hypothesis {name!r} to combine", path)
-            if by_id[name].combine:
-                raise document.error(f"{name!r} is a combination itself", path, hint="name its parts instead")
-        _check_parts(document, path, tuple(by_id[name] for name in hypothesis.combine))
-
-
-def _check_parts(document: TomlDocument, path: KeyPath, parts: tuple[Hypothesis, ...]) -> None:
-    with_command = [part.id for part in parts if part.command is not None]
-    if len(with_command) > 1:
-        raise document.error(f"{' and '.join(with_command)} have a command each, and only one can be run", path)
-    env: dict[str, str] = {}
-    for part in parts:
-        for name, value in part.env.items():
-            if env.setdefault(name, value) != value:
-                raise document.error(f"the variable {name} would have to be both {env[name]!r} and {value!r}", path)
 
 
 def plan_for_refs(refs: tuple[str, ...], command: CommandSpec, *, base: str = "HEAD", **settings: Any) -> Plan:
