@@ -68,7 +68,7 @@ class Player:
                     self.tell(events.TaskBlocked(run="r", task=name, others=others))
             running = self.board.in_state(TaskState.RUNNING)
             held = self.board.in_state(TaskState.FINISHED)
-            ready = self.board.ready(self.work.conflicts)
+            ready = self.work.ranked(self.board.ready(self.work.conflicts))
             for name in choose(self.work, self.bounds, ready=ready, running=running, held=held):
                 start = self.board.start_of(name, self.work.conflicts)
                 self.tell(events.TaskStarted(run="r", task=name, attempt=1, slot="0", path="", start=start))
@@ -133,8 +133,32 @@ def test_every_run_comes_to_an_end_and_to_the_right_one(
         assert list(board.merged) == [name for name in board.plan.order if name in board.merged]
 
 
+def check_lookups(player: Player) -> None:
+    """What is kept up to date event by event is what a look at all tasks tells."""
+    board, plan = player.board, player.board.plan
+    states = {name: record.state for name, record in board.records.items()}
+    waiting = [name for name in states if states[name] is TaskState.WAITING]
+    needs = {name: [states[other] for other in plan.by_id[name].depends_on] for name in waiting}
+    assert [name for name, _ in board.newly_blocked()] == [n for n in waiting if any(s.is_lost for s in needs[n])]
+    free = [name for name in waiting if all(state.is_good for state in needs[name])]
+    order = plan.order if plan.merge is MergeOrder.PLAN else ()
+
+    def has_to_wait(name: str) -> bool:
+        earlier = order[: order.index(name)] if order else ()
+        return any(states[o].is_open and o in player.work.conflicts.get(name, ()) for o in earlier)
+
+    assert list(board.ready(player.work.conflicts)) == [name for name in free if not has_to_wait(name)]
+    open_ones = [name for name in order if states[name] in {TaskState.WAITING, TaskState.RUNNING}]
+    before = order.index(open_ones[0]) if open_ones else len(states)
+    mergeable = [n for n in plan.order if states[n] is TaskState.FINISHED]
+    assert list(board.next_batch()) == [n for n in mergeable if not order or order.index(n) < before]
+    assert board.is_over == (not any(state.is_open for state in states.values()))
+    assert board.in_state(*TaskState) == tuple(plan.by_id)
+
+
 def check_moment(player: Player) -> None:
     """What holds at every moment of a run."""
+    check_lookups(player)
     board, work, bounds = player.board, player.work, player.bounds
     running = board.in_state(TaskState.RUNNING)
     held = board.in_state(TaskState.FINISHED)

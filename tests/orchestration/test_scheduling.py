@@ -72,7 +72,7 @@ def test_the_rolling_choice_keeps_every_rule_whatever_tasks_take(
     waiting, running, held, done = set(work.tasks), set[str](), set[str](), set[str]()
     started: list[str] = []
     while waiting or running or held:
-        ready = [n for n in work.tasks if n in waiting and done.issuperset(work.tasks[n].depends_on)]
+        ready = work.ranked(n for n in waiting if done.issuperset(work.tasks[n].depends_on))
         for name in choose(work, bounds, ready=ready, running=running, held=held):
             assert all(not work.tasks[name].scope.meets(work.tasks[other].scope) for other in held)
             waiting.remove(name)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arboretum.orchestration.scheduling import Limits
 from arboretum.orchestration.scopes import Scope
-from arboretum.orchestration.splitter import Split, split
+from arboretum.orchestration.splitter import Split, find_conflicts, split
 from arboretum.orchestration.tasks import MergeOrder, Task, TaskPlan
 from tests.orchestration.plans import task
 
@@ -101,3 +105,23 @@ def test_in_plan_order_an_earlier_conflicting_task_goes_first() -> None:
         found = split(TaskPlan(tasks=tasks, merge=order), limits=Limits(slots=2))
         assert found.schedule[0].task == first
         assert found.workload.dependencies == {"short": (), "long": ()}
+
+
+_PATTERNS = st.sampled_from(
+    ["/a/", "/a/b", "/a/b/", "/ab", "/a*", "*.py", "/c/**", "/c/d/*.py", "!/a/b/", "!*.py", "/"]
+)
+
+
+@given(st.lists(st.tuples(st.lists(_PATTERNS, min_size=1, max_size=3), st.sets(_PATTERNS, max_size=1)), max_size=8))
+def test_the_conflicts_are_those_of_comparing_every_pair(scopes: list[tuple[list[str], set[str]]]) -> None:
+    """That most pairs are never looked at changes neither which conflicts are found nor their order."""
+    tasks = [
+        task(f"t{n}", scope=scope, shared=Scope(tuple(shared)))
+        for n, (scope, shared) in enumerate(scopes)
+        if not any(texts[0].startswith("!") for texts in (scope, [*shared]) if texts)
+    ]
+    pairs = itertools.combinations(tasks, 2)
+    meeting = [
+        (a.id, b.id) for a, b in pairs if a.scope.meets(b.scope) or a.scope.meets(b.shared) or a.shared.meets(b.scope)
+    ]
+    assert [(conflict.one, conflict.two) for conflict in find_conflicts(tasks)] == meeting

@@ -11,6 +11,7 @@ from cattrs import Converter
 from arboretum.engine.events import RunEvent
 from arboretum.errors import StoreError
 from arboretum.orchestration import events
+from arboretum.orchestration.frontier import Frontier
 from arboretum.orchestration.scopes import Scope
 from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import MergeOrder, TaskPlan
@@ -100,6 +101,12 @@ class Board:
     ended: float | None = None
     moved: str | None = None
     message: str = ""
+    _frontier: Frontier = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._frontier = Frontier({task.id: task.depends_on for task in self.plan.tasks})
+        for record in self.records.values():
+            self._put(record)
 
     @classmethod
     def of(cls, history: Iterable[RunEvent]) -> Self:
@@ -179,13 +186,15 @@ class Board:
             reason = f"{', '.join(event.others)} did not make it"
             self._set(event.task, state=TaskState.BLOCKED, others=event.others, reason=reason)
             return
-        self.records[event.task] = TaskRecord(
-            id=event.task,
-            state=TaskState.WAITING if event.commit is None else TaskState.FINISHED,
-            commit=event.commit,
-            start=event.start,
-            changed=event.changed,
-            attempts=0 if event.commit is None else self.records[event.task].attempts,
+        self._put(
+            TaskRecord(
+                id=event.task,
+                state=TaskState.WAITING if event.commit is None else TaskState.FINISHED,
+                commit=event.commit,
+                start=event.start,
+                changed=event.changed,
+                attempts=0 if event.commit is None else self.records[event.task].attempts,
+            )
         )
 
     def _apply_merge(self, event: RunEvent) -> None:
@@ -232,7 +241,11 @@ class Board:
             self._set(event.task, state=TaskState.FINISHED, reason="", files=())
 
     def _set(self, name: str, **values: Any) -> None:
-        self.records[name] = evolve(self.records[name], **values)
+        self._put(evolve(self.records[name], **values))
+
+    def _put(self, record: TaskRecord) -> None:
+        self.records[record.id] = record
+        self._frontier.put(record.id, record.state)
 
     def _close(self, name: str, when: float) -> None:
         for index in range(len(self.intervals) - 1, -1, -1):
@@ -246,7 +259,10 @@ class Board:
 
     def in_state(self, *states: TaskState) -> tuple[str, ...]:
         """The tasks that are in one of `states`, in the order of the plan."""
-        return tuple(name for name, record in self.records.items() if record.state in states)
+        return self._in_order(self._frontier.in_state(*states))
+
+    def _in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(names, key=self.plan.places.__getitem__))
 
     def ready(self, conflicts: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
         """The tasks that wait only for room.
@@ -254,12 +270,13 @@ class Board:
         With `MergeOrder.PLAN` a task also waits for the earlier ones that it conflicts with: their work is merged
         first, so it has to start from there.
         """
-        found = []
-        for name in self.in_state(TaskState.WAITING):
-            good = all(self.records[other].state.is_good for other in self.plan.by_id[name].depends_on)
-            if good and not any(self.records[other].state.is_open for other in self._earlier(name, conflicts)):
-                found.append(name)
-        return tuple(found)
+        free = self._in_order(self._frontier.free)
+        if self.plan.merge is MergeOrder.FINISH:
+            return free
+        records = self.records
+        return tuple(
+            name for name in free if not any(records[other].state.is_open for other in self._earlier(name, conflicts))
+        )
 
     def start_of(self, name: str, conflicts: Mapping[str, frozenset[str]]) -> Oid:
         """The commit that a task starts from now.
@@ -270,24 +287,23 @@ class Board:
         """
         if self.plan.merge is MergeOrder.FINISH:
             return self.tip
-        needed = {*self.plan.by_id[name].depends_on, *self._earlier(name, conflicts)}
-        return next((self.merged[other] for other in reversed(self.merged) if other in needed), self.base)
+        needed = {*self.plan.by_id[name].depends_on, *self._earlier(name, conflicts)}.intersection(self.merged)
+        if not needed:
+            return self.base
+        return next(self.merged[other] for other in reversed(self.merged) if other in needed)
 
     def _earlier(self, name: str, conflicts: Mapping[str, frozenset[str]]) -> list[str]:
-        if self.plan.merge is MergeOrder.FINISH or not conflicts.get(name):
-            return []
-        order = self.plan.order
-        return [other for other in order[: order.index(name)] if other in conflicts[name]]
+        """The tasks that `name` conflicts with and that are merged before it, when the plan says the order."""
+        places = self.plan.merge_places
+        return [other for other in conflicts.get(name, ()) if places[other] < places[name]]
 
     def newly_blocked(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The waiting tasks of which a dependency has ended badly, each with these dependencies."""
-        found = []
-        for name in self.in_state(TaskState.WAITING):
-            needs = self.plan.by_id[name].depends_on
-            bad = tuple(n for n in needs if not self.records[n].state.is_open and not self.records[n].state.is_good)
-            if bad:
-                found.append((name, bad))
-        return tuple(found)
+        records = self.records
+        return tuple(
+            (name, tuple(n for n in self.plan.by_id[name].depends_on if records[n].state.is_lost))
+            for name in self._in_order(self._frontier.doomed)
+        )
 
     def next_batch(self) -> tuple[str, ...]:
         """The finished tasks to merge now, in order.
@@ -295,19 +311,18 @@ class Board:
         With `MergeOrder.PLAN` only those before the first one that is still open: the history is then the same
         whatever took how long.
         """
-        batch = []
-        for name in self.plan.order:
-            state = self.records[name].state
-            if state is TaskState.FINISHED:
-                batch.append(name)
-            elif state.is_open and self.plan.merge is MergeOrder.PLAN:
-                break
+        places = self.plan.merge_places
+        batch = sorted(self._frontier.in_state(TaskState.FINISHED), key=places.__getitem__)
+        if batch and self.plan.merge is MergeOrder.PLAN:
+            open_ones = self._frontier.in_state(TaskState.WAITING, TaskState.RUNNING)
+            first = min(map(places.__getitem__, open_ones), default=len(places))
+            return tuple(name for name in batch if places[name] < first)
         return tuple(batch)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to do."""
-        return not any(record.state.is_open for record in self.records.values())
+        return not self._frontier.in_state(*(state for state in TaskState if state.is_open))
 
     @property
     def all_good(self) -> bool:

@@ -72,9 +72,12 @@ class Integration:
     committer: Committer
     run: str
     base: Oid
-    _contents: dict[Oid, tuple[str, ...]] = field(factory=dict, init=False)
     _trees: dict[Oid, Oid] = field(factory=dict, init=False)
-    _before: dict[Oid, Oid] = field(factory=dict, init=False)
+    _before: dict[Oid, Oid] = field(
+        factory=dict, init=False
+    )  # of the commits made here: onto what, and with whose work
+    _added: dict[Oid, str] = field(factory=dict, init=False)
+    _told: dict[Oid, tuple[str, ...]] = field(factory=dict, init=False)
 
     def merge(self, tip: Oid, task: Task, records: Mapping[str, TaskRecord]) -> Oid | Refusal:
         """A commit that has the work of `task` on top of `tip`, or why there is none.
@@ -121,8 +124,7 @@ class Integration:
         made = self.backend.write_commit(
             tree=tree, parents=(tip, work), message=message, author=author, committer=committer
         )
-        self._trees[made], self._before[made] = tree, tip
-        self._contents[made] = (*self.tasks_in(tip), task.id)
+        self._trees[made], self._before[made], self._added[made] = tree, tip, task.id
         return made
 
     def _conflict(self, tip: Oid, task: Task, records: Mapping[str, TaskRecord], files: tuple[str, ...]) -> Refusal:
@@ -139,13 +141,21 @@ class Integration:
 
     def tasks_in(self, commit: Oid) -> tuple[str, ...]:
         """The tasks of this run whose work `commit` holds, in the order of merging."""
+        added = []
+        while commit in self._before:
+            added.append(self._added[commit])
+            commit = self._before[commit]
+        return (*self._told_by(commit), *reversed(added))
+
+    def _told_by(self, commit: Oid) -> tuple[str, ...]:
+        """The tasks of this run that a commit of somebody else's, or of before a resume, holds by its history."""
         if commit == self.base:
             return ()
-        if commit not in self._contents:
+        if commit not in self._told:
             query = LogQuery(include=(commit,), exclude=(self.base,), first_parent=True)
             found = [_TASK_LINE.search(c.message) for c in self.backend.log(query) if self._is_ours(c.message)]
-            self._contents[commit] = tuple(match.group(1) for match in reversed(found) if match)
-        return self._contents[commit]
+            self._told[commit] = tuple(match.group(1) for match in reversed(found) if match)
+        return self._told[commit]
 
     def _is_ours(self, message: str) -> bool:
         return f"{RUN_TRAILER}: {self.run}\n" in message

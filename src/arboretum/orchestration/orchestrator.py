@@ -318,7 +318,9 @@ class Orchestrator:
             self._merging.add_done_callback(lambda _: self._wake.set())
 
     def _start_tasks(self, workload: Workload, runner: TaskRunner) -> None:
-        ready = [name for name in self.board.ready(workload.conflicts) if name not in self._running]
+        if len(self._running) >= self.limits.slots:
+            return
+        ready = workload.ranked(name for name in self.board.ready(workload.conflicts) if name not in self._running)
         held = self.board.in_state(TaskState.FINISHED)
         for name in choose(workload, self.limits, ready=ready, running=tuple(self._running), held=held):
             start = self.board.start_of(name, workload.conflicts)

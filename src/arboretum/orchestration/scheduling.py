@@ -13,14 +13,17 @@ lower bound itself cannot always be reached by any schedule (three equal tasks o
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
 from arboretum.errors import UsageError
+from arboretum.orchestration.frontier import Frontier
 from arboretum.orchestration.graph import path_lengths, topological_order
+from arboretum.orchestration.states import TaskState
 from arboretum.orchestration.tasks import Task
 
 
@@ -56,6 +59,7 @@ class Workload:
     overhead: float = 0.0
     priority: Mapping[str, float] = field(init=False)
     order: tuple[str, ...] = field(init=False)
+    rank: Mapping[str, int] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         lengths = path_lengths(self.dependencies, self.seconds)
@@ -63,6 +67,7 @@ class Workload:
         object.__setattr__(self, "priority", lengths)
         ranked = sorted(self.tasks, key=lambda name: (-lengths[name], -self.tasks[name].seconds, place[name]))
         object.__setattr__(self, "order", tuple(ranked))
+        object.__setattr__(self, "rank", {name: rank for rank, name in enumerate(ranked)})
 
     @property
     def dependencies(self) -> dict[str, tuple[str, ...]]:
@@ -73,6 +78,10 @@ class Workload:
     def seconds(self) -> dict[str, float]:
         """How long each task takes, its overhead included."""
         return {name: task.seconds + self.overhead for name, task in self.tasks.items()}
+
+    def ranked(self, names: Iterable[str]) -> list[str]:
+        """The tasks `names`, the most urgent first."""
+        return sorted(names, key=self.rank.__getitem__)
 
     def conflict(self, name: str, others: Collection[str]) -> str | None:
         """One of `others` that `name` may not run beside; None when there is none."""
@@ -99,7 +108,7 @@ def choose(
     workload: Workload,
     limits: Limits,
     *,
-    ready: Collection[str],
+    ready: Iterable[str],
     running: Collection[str],
     held: Collection[str] = (),
 ) -> tuple[str, ...]:
@@ -108,7 +117,7 @@ def choose(
     Args:
         workload: All tasks.
         limits: What may be used at once.
-        ready: Tasks that wait only for room.
+        ready: Tasks that wait only for room, the most urgent first (`Workload.ranked`).
         running: Tasks that run.
         held: Tasks that run no more but whose work is not merged yet: no task that conflicts with one starts.
 
@@ -120,14 +129,13 @@ def choose(
     cpus = sum(workload.tasks[name].cpus for name in active)
     memory = sum(workload.tasks[name].memory for name in active)
     taken = {thing for name in active for thing in workload.tasks[name].exclusive}
-    wanted, started = set(ready), []
-    for name in workload.order if wanted else ():
+    started = []
+    for name in ready:
         if len(active) >= limits.slots:
             break
         task = workload.tasks[name]
         if (
-            name in wanted
-            and (limits.cpus is None or cpus + task.cpus <= limits.cpus)
+            (limits.cpus is None or cpus + task.cpus <= limits.cpus)
             and (limits.memory is None or memory + task.memory <= limits.memory)
             and taken.isdisjoint(task.exclusive)
             and workload.conflict(name, blocked) is None
@@ -157,15 +165,16 @@ def simulate(workload: Workload, limits: Limits) -> tuple[Placement, ...]:
         UsageError: A task needs more than the limits give.
     """
     check_fits(workload.tasks.values(), limits)
-    waiting = {name: set(needs) for name, needs in workload.dependencies.items()}
+    frontier = Frontier(workload.dependencies)
     seconds, now = workload.seconds, 0.0
-    free = list(range(limits.slots if limits.slots < len(waiting) else max(1, len(waiting))))
+    free = list(range(limits.slots if limits.slots < len(workload.tasks) else max(1, len(workload.tasks))))
+    ranks = sorted(workload.rank[name] for name in frontier.free)  # of the tasks that are ready
     ending: list[tuple[float, int, str, int]] = []
     tick, placed = itertools.count(), []
-    while waiting or ending:
-        ready = [name for name, needs in waiting.items() if not needs]
+    while ranks or ending:
+        ready = (workload.order[rank] for rank in ranks)
         for name in choose(workload, limits, ready=ready, running=[item[2] for item in ending]):
-            del waiting[name]
+            del ranks[bisect.bisect_left(ranks, workload.rank[name])]
             slot = heapq.heappop(free)
             heapq.heappush(ending, (now + seconds[name], next(tick), name, slot))
             placed.append(Placement(name, now, now + seconds[name], slot))
@@ -173,8 +182,8 @@ def simulate(workload: Workload, limits: Limits) -> tuple[Placement, ...]:
         while ending and ending[0][0] == now:
             _, _, name, slot = heapq.heappop(ending)
             heapq.heappush(free, slot)
-            for needs in waiting.values():
-                needs.discard(name)
+            for other in frontier.put(name, TaskState.MERGED):
+                bisect.insort(ranks, workload.rank[other])
     return tuple(placed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import evolve, field, frozen
 
@@ -182,15 +182,33 @@ def find_conflicts(tasks: Sequence[Task], files: Sequence[str] = ()) -> tuple[Sc
     """
     found = []
     tracked: dict[str, frozenset[str]] = {}
-    for index, one in enumerate(tasks):
-        for two in tasks[index + 1 :]:
-            example = _common(one, two)
-            if example is not None:
-                for task in (one, two):
-                    tracked.setdefault(task.id, frozenset(task.allowed.of(files)))
-                both = tracked[one.id] & tracked[two.id] - frozenset(_shared(one, two, files))
-                found.append(ScopeConflict(one.id, two.id, example, tuple(sorted(both))))
+    for one, two in _that_may_meet(tasks):
+        example = _common(one, two)
+        if example is not None:
+            for task in (one, two):
+                tracked.setdefault(task.id, frozenset(task.allowed.of(files)))
+            both = tracked[one.id] & tracked[two.id] - frozenset(_shared(one, two, files))
+            found.append(ScopeConflict(one.id, two.id, example, tuple(sorted(both))))
     return tuple(found)
+
+
+def _that_may_meet(tasks: Sequence[Task]) -> Iterator[tuple[Task, Task]]:
+    """The pairs of tasks of whose prefixes one begins with the other, in the order of the tasks.
+
+    Sorted, all texts that begin with another one stand right behind it, so that of tasks in folders of their own
+    no pair is looked at.
+    """
+    given = ((pattern, place) for place, task in enumerate(tasks) for pattern in task.allowed.patterns)
+    prefixes = sorted({(pattern.prefix, place) for pattern, place in given if not pattern.negated})
+    pairs: set[tuple[int, int]] = set()
+    for at, (prefix, one) in enumerate(prefixes):
+        for behind in range(at + 1, len(prefixes)):
+            other, two = prefixes[behind]
+            if not other.startswith(prefix):
+                break
+            if one != two:
+                pairs.add((min(one, two), max(one, two)))
+    return ((tasks[one], tasks[two]) for one, two in sorted(pairs))
 
 
 def _common(one: Task, two: Task) -> str | None:
@@ -256,10 +274,10 @@ def _warnings(
         if task.estimate is None:
             found.append(Caution("estimate", (task.id,), f"{task.id} has no estimate; {task.seconds:g} s are assumed"))
     reach = ancestors(plan)
-    for one in plan.tasks:
+    for one in (task for task in plan.tasks if task.reads.patterns):
         for two in plan.tasks:
             ordered = one.id in reach[two.id] or two.id in reach[one.id]
-            if one is not two and one.reads.patterns and not ordered and one.reads.meets(two.scope):
+            if one is not two and not ordered and one.reads.meets(two.scope):
                 message = f"{one.id} reads what {two.id} changes; make it depend on {two.id} if it needs the result"
                 found.append(Caution("reads", (one.id, two.id), message))
     return found

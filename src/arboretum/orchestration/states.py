@@ -31,6 +31,11 @@ class TaskState(enum.StrEnum):
         return self in {TaskState.WAITING, TaskState.RUNNING, TaskState.FINISHED}
 
     @property
+    def is_lost(self) -> bool:
+        """Whether tasks that depend on it can never run."""
+        return not self.is_open and not self.is_good
+
+    @property
     def is_kept(self) -> bool:
         """Whether its branch and worktree are kept for a person to look at."""
-        return not self.is_open and not self.is_good and self is not TaskState.BLOCKED
+        return self.is_lost and self is not TaskState.BLOCKED

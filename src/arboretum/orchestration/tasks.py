@@ -122,6 +122,16 @@ class TaskPlan:
         """The ids in the order in which work is merged: that of the plan, dependencies first."""
         return topological_order({task.id: task.depends_on for task in self.tasks})
 
+    @functools.cached_property
+    def places(self) -> Mapping[str, int]:
+        """Where each task stands in the file."""
+        return {task.id: place for place, task in enumerate(self.tasks)}
+
+    @functools.cached_property
+    def merge_places(self) -> Mapping[str, int]:
+        """Where each task stands in `order`."""
+        return {name: place for place, name in enumerate(self.order)}
+
     def replacing(self, task: Task) -> TaskPlan:
         """The plan with `task` in the place of the one of the same id."""
         return evolve(self, tasks=tuple(task if t.id == task.id else t for t in self.tasks))
