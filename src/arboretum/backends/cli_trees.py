@@ -240,8 +240,8 @@ class CliTrees(CliRefs):
         if head.oid is None:
             raise UnbornHeadError("there is nothing to stash on before the first commit", operation="stash_create")
         base = Oid(self.command.text("rev-parse", f"{head.oid}^{{tree}}", operation="stash_create"))
-        index, files = self._worktree_trees(at)
-        extra = self._untracked_tree(at) if untracked else None
+        index, files, changed = self._worktree_trees(at)
+        extra = self._untracked_tree(at, changed) if untracked else None
         if index == files == base and extra is None:
             return None
         where = head.branch.short if head.branch is not None else "(no branch)"
@@ -259,8 +259,11 @@ class CliTrees(CliRefs):
         )  # fmt: skip
         return Oid(done.stdout.decode().strip())
 
-    def _worktree_trees(self, at: tuple[str, str]) -> tuple[Oid, Oid]:
-        """The trees of the index and of the tracked files as they are; the index itself is not touched."""
+    def _worktree_trees(self, at: tuple[str, str]) -> tuple[Oid, Oid, frozenset[bytes]]:
+        """The trees of the index and of the tracked files as they are, and the paths that HEAD has otherwise.
+
+        The index itself is not touched.
+        """
         with self._index_copy(at) as env:
             index = self._written_tree(env, at=at)
             # As git's own stash does it: also a file that was taken out of the index and is still there is kept.
@@ -279,7 +282,7 @@ class CliTrees(CliRefs):
                 "update-index", "-z", "--add", "--remove", "--stdin", operation="stash_create", at=at, env=env,
                 stdin=changed.stdout,
             )  # fmt: skip
-            return index, self._written_tree(env, at=at)
+            return index, self._written_tree(env, at=at), frozenset(parsing.zero_split(changed.stdout))
 
     @contextlib.contextmanager
     def _index_copy(self, at: tuple[str, str]) -> Iterator[dict[str, str]]:
@@ -288,11 +291,17 @@ class CliTrees(CliRefs):
                 shutil.copy2(os.path.join(at[0], "index"), env["GIT_INDEX_FILE"])
             yield env
 
-    def _untracked_tree(self, at: tuple[str, str]) -> Oid | None:
+    def _untracked_tree(self, at: tuple[str, str], tracked: frozenset[bytes]) -> Oid | None:
+        """The tree of the untracked files.
+
+        A file that was only taken out of the index is among the tracked ones: git's own stash keeps it twice, and then
+        does not apply what it has kept.
+        """
         listed = self.command.output(
             "ls-files", "-z", "--others", "--exclude-standard", operation="stash_create", at=at
         )
-        paths = [path for path in parsing.zero_split(listed.stdout) if not path.endswith(b"/")]  # no nested repository
+        found = parsing.zero_split(listed.stdout)
+        paths = [path for path in found if path not in tracked and not path.endswith(b"/")]  # no nested repository
         if not paths:
             return None
         with self.private_index() as env:

@@ -21,6 +21,7 @@ from arboretum.backends.libgit2.faults import operation
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.merging import merge_trees
 from arboretum.backends.libgit2.modes import oid_of
+from arboretum.backends.libgit2.native import staged_as
 from arboretum.backends.libgit2.objects import diff_entries, pygit2_tree
 from arboretum.backends.libgit2.refs import follow, head_of, move_ref, patiently, sign_reflogs
 from arboretum.backends.libgit2.staging import (
@@ -64,7 +65,7 @@ class Stashes(Files):
         tip = f"{label}{base.oid[:7]} {base.subject}\n"
         staged = oid_of(staged_tree(repository, index))
         files = self._tree_of_files(repository, staged)
-        new = self._tree_of_untracked(repository) if untracked else None
+        new = self._tree_of_untracked(repository, files) if untracked else None
         if staged == base.tree and files == staged and new is None:
             return None
         parents = [base.oid, self._stash_commit(repository, staged, [base.oid], f"index on {tip}")]
@@ -98,12 +99,16 @@ class Stashes(Files):
         return oid_of(tree.write_tree(repository))
 
     @staticmethod
-    def _tree_of_untracked(repository: pygit2.Repository) -> Oid | None:
-        """Store the tree of the files that are neither tracked nor ignored; None when there are none."""
-        root = files_of(repository)
-        tree = pygit2.Index()
+    def _tree_of_untracked(repository: pygit2.Repository, files: Oid) -> Oid | None:
+        """Store the tree of what is neither ignored nor among the tracked files; None when there is nothing.
+
+        A file that was only taken out of the index is among them: git's own stash keeps it twice, and then does not
+        apply what it has kept.
+        """
+        root, tracked, tree = files_of(repository), pygit2.Index(), pygit2.Index()
+        tracked.read_tree(pygit2_tree(repository, files))
         for path, flags in repository.status().items():
-            if flags & FileStatus.WT_NEW and not path.endswith("/"):
+            if flags & FileStatus.WT_NEW and not path.endswith("/") and staged_as(tracked, path) is None:
                 tree.add(_entry_of_file(repository, root, path))
         return oid_of(tree.write_tree(repository)) if len(tree) else None
 

@@ -29,8 +29,8 @@ class MemoryStashes(MemoryWorkingTree):
             raise UnbornHeadError("cannot stash before the first commit", operation="stash_create")
         base = store.snapshot(head.oid)
         view = self._view(record)
-        extra = [p for p in view.survey.untracked if not p.endswith("/")] if untracked else []
         work = self._work_snapshot(record, base)
+        extra = [p for p in view.survey.untracked if not p.endswith("/") and p not in work] if untracked else []
         if base == record.index == work and not extra:
             return None
         where = head.branch.short if head.branch else "(no branch)"

@@ -66,6 +66,40 @@ def check_applied_stashes_bring_all_back(maker: BackendMaker) -> None:
         assert dict(bench.files()) == {"a": b"2\n", "added": b"n\n", "untracked": b"u\n"}
 
 
+@check("stash_create", "stash_apply")
+def check_files_taken_out_of_the_index_are_kept_once(maker: BackendMaker) -> None:
+    """A file that only the index has lost is kept among the tracked ones, so that the stash can be applied."""
+    for content in ("2\n", "1\n"):
+        bench = maker.repository({"a": "1\n", "b": "1\n"})
+        bench.write({"a": None})
+        bench.backend.stage(bench.path, ["a"])
+        bench.write({"a": content, "new": "u\n"})
+        oid = put_away(bench, untracked=True)
+        untracked = bench.backend.read_commit(oid).parents[2]
+        assert (as_files(bench.backend, oid)["a"].data, set(as_files(bench.backend, untracked))) == (
+            content.encode(),
+            {"new"},
+        )
+        bench.backend.stash_apply(bench.path, oid)
+        assert dict(bench.files()) == {"a": content.encode(), "b": b"1\n", "new": b"u\n"}
+
+
+@check("stash_create")
+def check_files_where_a_staged_folder_was_are_kept(maker: BackendMaker) -> None:
+    """An untracked file, its name not UTF-8 either, is kept beside the folder that was staged at its place."""
+    bench = maker.repository({"a": "1\n"})
+    bench.write({"x/y": "staged\n"})
+    bench.backend.stage(bench.path, ["x/y"])
+    bench.write({"x/y": None})
+    bench.disk.remove(f"{bench.path}/x")
+    bench.write({"x": "file\n", "\udcff": "odd\n"})
+    oid = bench.backend.stash_create(bench.path, "work", untracked=True)
+    assert oid is not None
+    assert set(as_files(bench.backend, oid)) == {"a", "x/y"}
+    untracked = as_files(bench.backend, bench.backend.read_commit(oid).parents[2])
+    assert {path: file.data for path, file in untracked.items()} == {"x": b"file\n", "\udcff": b"odd\n"}
+
+
 @check("stash_apply")
 def check_what_is_staged_already_is_not_staged_again(maker: BackendMaker) -> None:
     """Where the index has come to be the one that a stash kept, it stays, and the files alone are brought back."""
