@@ -21,6 +21,7 @@ from arboretum.backends.git_command import GitMissingError, GitOutput, git_envir
 from arboretum.errors import (
     GitOperationError,
     InvalidValueError,
+    RefExistsError,
     RepositoryBusyError,
     RepositoryNotFoundError,
     UnsafeRepositoryError,
@@ -410,3 +411,16 @@ def test_null_ids_and_private_names_are_refs(backend: CliBackend) -> None:
     assert caught.value.kind == "ref-exists"
     assert backend.read_ref(name) is not None
     assert Oid.null().is_null
+
+
+def test_a_refused_birth_writes_no_file(backend: CliBackend, tmp_path: Path) -> None:
+    """A hard reset that cannot make its branch, because of the name of another, is refused; no file is written."""
+    head = backend.resolve(Revision("HEAD"))
+    path = backend.add_worktree(WorktreeSpec(str(tmp_path / "w"), orphan=RefName.branch("fix"))).path
+    backend.update_ref(RefName.branch("fix/one"), head, None)
+    (name,) = [entry.path for entry in backend.read_tree(head)][:1]
+    Path(path, name).write_text("mine\n")
+    with pytest.raises(RefExistsError):
+        backend.reset(path, head, ResetMode.HARD)
+    assert Path(path, name).read_text() == "mine\n"
+    assert sorted(os.listdir(path)) == [".git", name]

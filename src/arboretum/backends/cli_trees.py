@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from arboretum.backends import parsing
@@ -31,6 +31,7 @@ from arboretum.errors import (
 from arboretum.moments import format_moment
 from arboretum.values import (
     ChangeKind,
+    DiffEntry,
     Head,
     Oid,
     RefName,
@@ -320,11 +321,12 @@ class CliTrees(CliRefs):
             ours = self._written_tree(env, at=at)
         outcome = self.merge_trees(ours, stash, base=parents[0])
         paths = list(outcome.conflicts)
-        if outcome.tree is not None:
-            paths += self._overwritten(worktree, ours, outcome.tree)
+        changes = self.diff_trees(ours, outcome.tree, renames=False) if outcome.tree is not None else ()
+        paths += self._overwritten(worktree, changes)
         if len(parents) == 3:
+            written = {change.path for change in changes if change.kind is not ChangeKind.DELETED}
             new = (entry.path for entry in self.read_tree(parents[2]))
-            paths += [path for path in new if os.path.lexists(os.path.join(worktree, path))]
+            paths += [path for path in new if path in written or os.path.lexists(os.path.join(worktree, path))]
         if paths:
             raise ConflictError(
                 f"the stash conflicts in {', '.join(map(repr, paths))}", paths=paths, operation="stash_apply",
@@ -339,9 +341,11 @@ class CliTrees(CliRefs):
                 hint="commit or stash these changes first",
             ) from error  # fmt: skip
 
-    def _overwritten(self, worktree: str, old: Oid, new: Oid) -> list[str]:
-        """The paths in which going from one tree to another would overwrite what is in the files."""
-        changed = {entry.path for entry in self.diff_trees(old, new, renames=False)}
+    def _overwritten(self, worktree: str, changes: Iterable[DiffEntry]) -> list[str]:
+        """The paths in which such changes would overwrite what is in the files."""
+        changed = {entry.path for entry in changes}
+        if not changed:
+            return []
         kept = {ChangeKind.UNMODIFIED, ChangeKind.DELETED}
         return [e.path for e in self.status(worktree) if e.path in changed and e.worktree not in kept]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from typing import Final
 
 import pygit2
@@ -132,8 +133,9 @@ class Stashes(Files):
         if lost:
             raise ConflictError(f"the stash would overwrite local changes: {', '.join(lost)}", paths=lost)
         new = self._commit(repository, str(found.parent_ids[2])).tree if len(found.parent_ids) == 3 else None
-        restored = self._untracked_changes(repository, new) if new is not None else ()
         added = {change.path for change in changes if change.kind is ChangeKind.ADDED}
+        written = {change.path for change in changes if change.kind is not ChangeKind.DELETED}
+        restored = self._untracked_changes(repository, new, written) if new is not None else ()
         write_changes(repository, merged, changes, stage=lambda path: new_index is None and path in added)
         if new is not None:
             write_changes(repository, new, restored, stage=lambda _path: False)
@@ -171,11 +173,13 @@ class Stashes(Files):
         return pygit2_tree(repository, outcome.tree)
 
     @staticmethod
-    def _untracked_changes(repository: pygit2.Repository, new: pygit2.Tree) -> tuple[DiffEntry, ...]:
-        """The untracked files of a stash, when none of them is there already."""
+    def _untracked_changes(
+        repository: pygit2.Repository, new: pygit2.Tree, written: Container[str]
+    ) -> tuple[DiffEntry, ...]:
+        """The untracked files of a stash, when none of them is there already, or among those that it writes besides."""
         changes = diff_entries(repository, new.diff_to_tree(swap=True), renames=False)
         root = files_of(repository)
-        there = [change.path for change in changes if os.path.lexists(os.path.join(root, change.path))]
+        there = [c.path for c in changes if c.path in written or os.path.lexists(os.path.join(root, c.path))]
         if there:
             raise ConflictError(f"files of the stash exist already: {', '.join(there)}", paths=there)
         return changes

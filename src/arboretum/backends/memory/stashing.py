@@ -96,7 +96,11 @@ class MemoryStashes(MemoryWorkingTree):
     def _occupied(self, view: switching.WorkView, path: str, switch: switching.Switch) -> bool:
         if path in switch.removes:
             return False
-        return view.disk.is_file(f"{view.root}/{path}") or bool(view.disk.names(f"{view.root}/{path}"))
+        return (
+            path in switch.writes
+            or view.disk.is_file(f"{view.root}/{path}")
+            or bool(view.disk.names(f"{view.root}/{path}"))
+        )
 
     def _staged(self, base: Snapshot, stashed: Snapshot, index: Snapshot) -> Snapshot:
         """The index with what the stash had staged, unless it has that already, as git has it. Raises ConflictError."""

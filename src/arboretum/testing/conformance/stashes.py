@@ -84,6 +84,25 @@ def check_files_taken_out_of_the_index_are_kept_once(maker: BackendMaker) -> Non
         assert dict(bench.files()) == {"a": content.encode(), "b": b"1\n", "new": b"u\n"}
 
 
+@check("stash_apply")
+def check_stashes_that_keep_a_file_twice_change_nothing(maker: BackendMaker) -> None:
+    """A stash as git itself makes it then, with a file among the tracked and the untracked ones, is a conflict."""
+    bench = maker.repository({"a": "1\n", "b": "1\n"})
+    base = bench.head()
+    index = bench.loose_commit({"b": "1\n"}, [base])
+    untracked = bench.loose_commit({"a": "2\n"})
+    stash = bench.loose_commit({"a": "2\n", "b": "2\n"}, [base, index, untracked])
+    with refused(ConflictError, bench):
+        bench.backend.stash_apply(bench.path, stash)
+    bench.commit({"a": None})
+    with refused(ConflictError, bench):
+        bench.backend.stash_apply(bench.path, stash)
+    bench.backend.reset(bench.path, base, ResetMode.HARD)
+    bench.write({"a": None})
+    with refused(ConflictError, bench):
+        bench.backend.stash_apply(bench.path, stash)
+
+
 @check("stash_create")
 def check_files_where_a_staged_folder_was_are_kept(maker: BackendMaker) -> None:
     """An untracked file, its name not UTF-8 either, is kept beside the folder that was staged at its place."""
