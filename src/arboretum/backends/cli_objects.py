@@ -122,7 +122,8 @@ class CliObjects(CliSession):
 
     def log(self, query: LogQuery) -> Iterator[Commit]:
         """See `ObjectReader`."""
-        return map(parsing.parse_log, self._walk(query, parsing.LOG_FORMAT, operation="log"))
+        records = self._walk(query, parsing.LOG_FORMAT, operation="log")
+        return (parsing.parse_log(record) for record in records)  # no map: who leaves early can close this
 
     def links(self, query: LogQuery) -> Iterator[CommitLink]:
         """See `ObjectReader`."""
