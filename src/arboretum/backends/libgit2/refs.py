@@ -10,12 +10,15 @@ from typing import Final, TypeVar
 import pygit2
 from pygit2.enums import ReferenceFilter
 
+from arboretum.backends.admin_records import AdminRecords
+from arboretum.backends.atomic_files import write_text
 from arboretum.backends.base import Expected
 from arboretum.backends.identity import identity
 from arboretum.backends.libgit2.configuration import Settings, write_value
 from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation, translated
 from arboretum.backends.libgit2.gate import refuse_hooks
 from arboretum.backends.libgit2.session import Session
+from arboretum.backends.ref_files import RefFiles
 from arboretum.errors import (
     GitOperationError,
     IdentityMissingError,
@@ -201,6 +204,7 @@ class Refs(Session):
         sign_reflogs(repository)
         with self.lock():
             patiently(lambda: self._rename(repository, old, new), _REF_LOCK_TIMEOUT)
+            self._take_along(old, new)
 
     @staticmethod
     def _refuse_name(repository: pygit2.Repository, old: RefName, new: RefName) -> None:
@@ -217,6 +221,13 @@ class Refs(Session):
     def _rename(repository: pygit2.Repository, old: RefName, new: RefName) -> None:
         with translated("rename_branch", subject=f"{old.short} to {new.short}"):
             repository.branches.local[old.short].rename(new.short)
+
+    def _take_along(self, old: RefName, new: RefName) -> None:
+        """Let the HEADs that are still at `old` follow: libgit2 passes over worktrees whose folders are gone."""
+        common_dir = self.handles.layout.common_dir
+        for record in AdminRecords(common_dir, None, RefFiles(common_dir).find).records():
+            if record.head == old:
+                write_text(os.path.join(record.folder, "HEAD"), f"ref: {new}\n")
 
     @operation
     def get_config(self, key: str, *, worktree: str | None = None) -> tuple[str, ...]:

@@ -101,15 +101,18 @@ def check_refs_are_listed_by_prefix(maker: BackendMaker) -> None:
 
 @check("rename_branch")
 def check_renamed_branches_take_everything_along(maker: BackendMaker) -> None:
-    """A renamed branch takes its configuration and the HEADs of all worktrees along."""
+    """A renamed branch takes its configuration and the HEADs of all worktrees along, also of one that is missing."""
     bench = maker.repository()
     old = bench.branch("old")
     bench.backend.set_config("branch.old.remote", "origin")
     linked = bench.worktree(branch="old")
+    missing = bench.worktree("missing", spec=WorktreeSpec("/x", branch=old, force=True))
+    bench.disk.remove(missing)
     new = RefName.branch("new/name")
     bench.backend.rename_branch(old, new)
     assert bench.backend.read_ref(old) is None
     assert bench.backend.head(linked).branch == new
+    assert [w.branch for w in bench.backend.list_worktrees() if w.path == missing] == [new]
     assert bench.backend.get_config("branch.new/name.remote") == ("origin",)
     assert bench.backend.get_config("branch.old.remote") == ()
     bench.backend.rename_branch(RefName.branch("main"), RefName.branch("trunk"))
