@@ -155,6 +155,26 @@ def test_a_stopped_run_cleans_up(after: float) -> None:
     assert all(t.outcome is Outcome.CANCELLED for t in made.trials)
 
 
+def test_a_run_that_is_cancelled_while_it_cleans_up() -> None:
+    """The trials are waited for, and the cancellation comes through all the same."""
+    executor = ScriptedExecutor(lambda _r: P, capacity=4, delay=lambda _r: 60, cleanup=0.2)
+    made = dispatcher(plan(*"abcdef"), executor)
+
+    async def main() -> None:
+        task = asyncio.create_task(made.dispatch())
+        await asyncio.sleep(0.02)
+        made.stop()
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(20):
+                await task
+
+    asyncio.run(main())
+    assert executor.running == 0
+    assert sorted(executor.cancelled) == sorted(executor.started) != []
+
+
 def test_a_cancelled_dispatch_waits_for_its_trials() -> None:
     """Cancelling the awaiting task stops every trial before the cancel comes through."""
     executor = ScriptedExecutor(lambda _r: P, capacity=4, delay=lambda _r: 60)

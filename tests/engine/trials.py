@@ -53,6 +53,7 @@ class ScriptedExecutor:
     script: Callable[[TrialRequest], Outcome | Exception] | Mapping[str, Outcome | Exception]
     capacity: int = 2
     delay: Callable[[TrialRequest], float] = lambda _request: 0.0
+    cleanup: float = 0.0
     started: list[str] = field(factory=list)
     cancelled: list[str] = field(factory=list)
     running: int = 0
@@ -67,6 +68,7 @@ class ScriptedExecutor:
         try:
             await asyncio.sleep(self.delay(request))
         except asyncio.CancelledError:
+            await asyncio.sleep(self.cleanup)
             self.cancelled.append(request.id)
             raise
         finally:

@@ -294,11 +294,15 @@ class Dispatcher:
     async def _cancel(self, tasks: Mapping[TrialKey, asyncio.Task[Trial]]) -> None:
         for task in tasks.values():
             task.cancel()
+        cancelled: asyncio.CancelledError | None = None
         while any(not task.done() for task in tasks.values()):
-            # Our own task may be cancelled while we clean up; the trials are waited for all the same.
-            with contextlib.suppress(asyncio.CancelledError):
+            try:
                 await asyncio.wait(list(tasks.values()))
+            except asyncio.CancelledError as error:  # our own task's: the trials are waited for first
+                cancelled = error
         self._collect()
+        if cancelled is not None:
+            raise cancelled
 
 
 def _duration(task: asyncio.Task[Trial]) -> float:
