@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from attrs import define
@@ -31,6 +31,7 @@ from arboretum.backends.admin_records import (
 )
 from arboretum.backends.admin_removal import AdminRemoval
 from arboretum.backends.atomic_files import (
+    exists,
     make_folders,
     permissions,
     read_text,
@@ -77,7 +78,8 @@ class AdminFiles(AdminRemoval):
         """Make the folder of a worktree with its link and its admin folder; no files and no index yet.
 
         A detached add takes the same time however many worktrees there are: it looks only at the records that have
-        the name of its folder. (So it does not see the record of a missing worktree that was moved to its path.)
+        the name of its folder, and at all of them only where a worktree was moved to a folder of another name. (So it
+        does not see the record of a missing worktree that git itself had moved to its path.)
 
         Raises:
             PathOccupiedError: There is something at the path, or a record of a missing worktree claims it.
@@ -199,7 +201,7 @@ class AdminFiles(AdminRemoval):
             raise PathOccupiedError(
                 f"{path} exists and is not an empty folder", operation="add_worktree", hint="choose another path"
             )
-        for record in self._named_as(path):
+        for record in self._claimants(path):
             if record.path != path:
                 continue
             if record.locked is not None:
@@ -215,6 +217,20 @@ class AdminFiles(AdminRemoval):
                 )
             if not os.path.lexists(os.path.join(path, ".git")):
                 self.drop(record)
+
+    def _claimants(self, path: str) -> Iterable[AdminRecord]:
+        """The records that may claim a path: those with the name of its folder; all if one has not that of its own."""
+        if not exists(self._renamed):
+            return self._named_as(path)
+        records = tuple(self.records())
+        if all(map(_is_named_as_its_folder, records)):
+            os.unlink(self._renamed)
+        return records
+
+    @property
+    def _renamed(self) -> str:
+        """A file that is there while a record may have another name than its folder; records keep theirs in a move."""
+        return os.path.join(self.own, "renamed-worktrees")
 
     def _named_as(self, path: str) -> Iterator[AdminRecord]:
         """The records that have the name of a folder, or that name with a number."""
@@ -271,6 +287,7 @@ class AdminFiles(AdminRemoval):
 
     def _connect(self, folder: str, link: str) -> None:
         """Let an admin folder lead to a worktree that was moved, and (where the way there is relative) back."""
+        write_text(self._renamed, "")
         write_text(os.path.join(folder, "gitdir"), f"{self._shown(link, folder)}\n")
         if self.relative:
             write_text(link, f"gitdir: {self._shown(folder, os.path.dirname(link))}\n")
@@ -322,6 +339,11 @@ class AdminFiles(AdminRemoval):
             return
         if target is None or not os.path.isdir(target):
             write_text(record.link, f"gitdir: {self._shown(record.folder, os.path.dirname(record.link))}\n")
+
+
+def _is_named_as_its_folder(record: AdminRecord) -> bool:
+    names = itertools.islice(_names(sanitised_name(os.path.basename(record.path or record.name))), _NUMBERS)
+    return record.name in names
 
 
 def _names(stem: str) -> Iterator[str]:

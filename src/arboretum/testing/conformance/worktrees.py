@@ -115,6 +115,33 @@ def check_branches_in_use_are_refused(maker: BackendMaker) -> None:
     assert bench.backend.head(forced).branch == "refs/heads/topic"
 
 
+@check("add_worktree", "move_worktree", "repair_worktrees")
+def check_paths_of_missing_worktrees_are_claimed_after_a_move(maker: BackendMaker) -> None:
+    """The path of a missing worktree is refused also where it was moved to it, before the branch is looked at."""
+    for by_hand in (False, True):
+        bench = maker.repository()
+        bench.branch("topic")
+        place, moved = bench.worktree("old"), bench.beside("moved")
+        if by_hand:
+            bench.disk.move(place, moved)
+            bench.backend.repair_worktrees([moved])
+        else:
+            bench.backend.move_worktree(place, moved)
+        bench.disk.remove(moved)
+        for stand in (
+            {"detach": bench.head()},
+            {"branch": RefName.branch("topic")},
+            {"orphan": RefName.branch("topic")},
+            {"orphan": RefName.branch("fresh")},
+        ):
+            with refused(PathOccupiedError, bench):
+                bench.backend.add_worktree(WorktreeSpec(moved, **stand))
+        bench.backend.add_worktree(WorktreeSpec(moved, detach=bench.head(), force=True))
+        assert [w.path for w in bench.backend.list_worktrees()] == [bench.path, moved]
+        bench.worktree("old")
+        assert [w.path for w in bench.backend.list_worktrees()] == [bench.path, moved, bench.beside("old")]
+
+
 @check("add_worktree")
 def check_a_worktree_needs_something_to_stand_on(maker: BackendMaker) -> None:
     """A branch or commit that is not there is refused, and so is an orphan branch that is."""
