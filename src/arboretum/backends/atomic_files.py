@@ -67,12 +67,18 @@ def read_text(path: str, at: int | None = None) -> str | None:
 
 @contextlib.contextmanager
 def opened_folder(path: str) -> Iterator[int | None]:
-    """A folder to read many files of: the way to each of them is short from there. None when there is none."""
+    """A folder to read many files of: the way to each of them is short from there. None when there is none.
+
+    Raises:
+        GitPermissionError: It may not be read.
+    """
     try:
         descriptor = os.open(path, _READING | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         yield None
         return
+    except PermissionError as error:
+        raise GitPermissionError(f"cannot read {path}: {error.strerror}") from error
     try:
         yield descriptor
     finally:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from arboretum.backends import parsing
 from arboretum.backends.admin_files import AdminRecord
-from arboretum.backends.atomic_files import path_bytes
 from arboretum.backends.base import ANY, AnyValue, Expected, Keeper
 from arboretum.backends.cli_objects import CliObjects
 from arboretum.errors import DirtyWorktreeError, GitOperationError, InvalidValueError, RefNotFoundError
@@ -26,8 +25,7 @@ class CliRefs(CliObjects):
 
     def list_refs(self, prefix: str = "refs/") -> tuple[Ref, ...]:
         """See `RefStore`."""
-        refs = self.refs.all(prefix, git_dir=self.command.git_dir)
-        return tuple(sorted(refs, key=lambda ref: path_bytes(ref.name)))
+        return self.refs.listed(prefix, git_dir=self.command.git_dir)
 
     def update_ref(self, name: RefName, new: Oid | None, expected: Expected, *, message: str = "") -> None:
         """See `RefStore`."""

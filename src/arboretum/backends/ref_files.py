@@ -6,21 +6,21 @@ file first, then the packed ones), so a ref that is being packed is never missed
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from attrs import define, field
 
-from arboretum.backends.atomic_files import read_bytes
-from arboretum.errors import GitPermissionError
+from arboretum.backends.atomic_files import opened_folder, path_bytes, read_bytes
 from arboretum.values import Oid, Ref, RefName
 
 #: Refs that every worktree has its own of; see git-worktree(1), "Refs".
 _PER_WORKTREE: Final = ("refs/bisect/", "refs/worktree/", "refs/rewritten/")
 #: So many symbolic refs git follows.
 SYMBOLIC_DEPTH: Final = 5
+_ID: Final = re.compile(rb"(?:[0-9a-f]{40}|[0-9a-f]{64})(?=\s|\Z)")
 _Stamp = tuple[int, int, int]
 
 
@@ -62,6 +62,10 @@ class RefFiles:
             return _value(text)
         return self._packed_oid(name) if name.startswith("refs/") else None
 
+    def listed(self, prefix: str = "refs/", *, git_dir: str | None = None) -> tuple[Ref, ...]:
+        """The same as `all`, sorted by the bytes of their names."""
+        return tuple(sorted(self.all(prefix, git_dir=git_dir), key=lambda ref: path_bytes(ref.name)))
+
     def all(self, prefix: str = "refs/", *, git_dir: str | None = None) -> Iterator[Ref]:
         """The refs whose names begin with `prefix`, in no order, as git-for-each-ref(1) has them.
 
@@ -77,9 +81,13 @@ class RefFiles:
         for name, value in found.items():
             target = value if isinstance(value, RefName) else None
             oid = self.find(value, git_dir=git_dir) if isinstance(value, RefName) else value
-            if oid is not None and not oid.is_null:
-                with contextlib.suppress(ValueError):
-                    yield Ref(RefName(name), oid, target)
+            if oid is None or oid.is_null:
+                continue
+            try:
+                ref = Ref(RefName(name), oid, target)
+            except ValueError:
+                continue
+            yield ref
 
     def _loose(self, prefix: str, git_dir: str) -> Iterator[tuple[str, Oid | RefName | None]]:
         """The refs that have a file of their own, None for a damaged one: it hides a packed one."""
@@ -87,14 +95,15 @@ class RefFiles:
         while pending:
             folder = pending.pop()
             place = git_dir if folder.startswith(_PER_WORKTREE) else self.common_dir
-            for entry in _entries(f"{place}/{folder}"):
-                name = f"{folder}{entry.name}"
-                if entry.is_dir():
-                    if name.startswith(prefix) and f"{name}/" not in _PER_WORKTREE:
-                        pending.add(f"{name}/")
-                elif name.startswith(prefix):
-                    text = read_bytes(entry.path)
-                    if text is not None:
+            with opened_folder(f"{place}/{folder}") as opened:
+                for entry in _entries(opened):
+                    name = f"{folder}{entry.name}"
+                    if not name.startswith(prefix):
+                        continue
+                    if entry.is_dir():
+                        if f"{name}/" not in _PER_WORKTREE:
+                            pending.add(f"{name}/")
+                    elif (text := read_bytes(entry.name, opened)) is not None:
                         yield name, _value(text)
 
     def _packed(self, prefix: str) -> Iterator[tuple[str, Oid | RefName | None]]:
@@ -138,17 +147,16 @@ def _folder_of(prefix: str) -> str:
     return "/".join(parts) + "/" if plain else "refs/"
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
+def _entries(folder: int | None) -> list[os.DirEntry[str]]:
+    if folder is None:
         return []
-    except PermissionError as error:
-        raise GitPermissionError(f"cannot read {folder}: {error.strerror}") from error
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def _value(text: bytes) -> Oid | RefName | None:
+    if match := _ID.match(text):  # nearly all are of this form
+        return Oid.known(match[0].decode("ascii"))
     line = text.rstrip()
     try:
         if line.startswith(b"ref:"):

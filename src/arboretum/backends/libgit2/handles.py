@@ -18,6 +18,7 @@ from pygit2.enums import RepositoryOpenFlag
 
 from arboretum.backends.libgit2.configuration import follow_environment
 from arboretum.backends.libgit2.faults import translate
+from arboretum.backends.ref_files import RefFiles
 from arboretum.errors import GitOperationError, RepositoryNotFoundError, WorktreeNotFoundError
 
 #: How many worktrees' handles a thread keeps open; a handle costs a descriptor and some memory.
@@ -148,9 +149,15 @@ class Handles:
 
     path: str
     layout: Layout
+    #: Libgit2 keeps refs in files only; to list them is quicker from there, and opens no object for each.
+    refs: RefFiles = field(init=False, repr=False)
     asides: dict[str, str] = field(factory=dict, init=False, repr=False)
     _generation: int = field(default=0, init=False)
     _state: _ThreadState = field(factory=_ThreadState, init=False, repr=False)
+
+    @refs.default
+    def _refs_of_layout(self) -> RefFiles:
+        return RefFiles(self.layout.common_dir)
 
     @classmethod
     def open(cls, path: str) -> Handles:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import pygit2
-from pygit2.enums import ReferenceFilter
 
 from arboretum.backends.admin_records import AdminRecords
 from arboretum.backends.atomic_files import write_text
@@ -22,7 +21,6 @@ from arboretum.backends.ref_files import RefFiles
 from arboretum.errors import (
     GitOperationError,
     IdentityMissingError,
-    InvalidValueError,
     ObjectMissingError,
     RefChangedError,
     RefExistsError,
@@ -36,7 +34,6 @@ _T = TypeVar("_T")
 _LONGEST_CHAIN: Final = 5  # how many symbolic refs git follows in a row (SYMREF_MAXDEPTH)
 #: How long git waits for the lock of a ref by default (core.filesRefLockTimeout), in seconds.
 _REF_LOCK_TIMEOUT: Final = 0.1
-_ALL: Final = int(ReferenceFilter.ALL)  # a number: libgit2 would ask the enumeration for it at each ref
 _CONFIG_LOCK_TIMEOUT: Final = 1.0
 
 
@@ -136,27 +133,8 @@ class Refs(Session):
 
     @operation
     def list_refs(self, prefix: str = "refs/") -> tuple[Ref, ...]:
-        repository = self.handles.main()
-        found = {}
-        start = prefix.encode("utf-8", "surrogateescape")
-        iterator = repository.references_iterator_init()
-        while (reference := repository.references_iterator_next(iterator, _ALL)) is not None:  # type: ignore[arg-type]  # a number does
-            raw = reference.raw_name
-            if not raw.startswith(start):
-                continue
-            text = raw.decode("utf-8", "surrogateescape")
-            try:
-                name = RefName(text)
-            except InvalidValueError:
-                continue  # a file that git, too, would call a broken ref
-            target = reference.raw_target
-            if isinstance(target, pygit2.Oid):
-                found[raw] = Ref(name, Oid.known(target))
-                continue
-            final, oid = follow(repository, text)
-            if oid is not None:
-                found[raw] = Ref(name, Oid(oid), RefName(final))
-        return tuple([found[raw] for raw in sorted(found)])
+        self.handles.main()  # is the repository still there?
+        return self.handles.refs.listed(prefix, git_dir=self.handles.layout.git_dir)
 
     @operation
     def update_ref(self, name: RefName, new: Oid | None, expected: Expected, *, message: str = "") -> None:

@@ -23,7 +23,6 @@ from arboretum.backends.libgit2.objects import Objects, pygit2_tree
 from arboretum.backends.libgit2.refs import follow
 from arboretum.backends.libgit2.survey import survey
 from arboretum.backends.libgit2.switching import write_all
-from arboretum.backends.ref_files import RefFiles
 from arboretum.errors import DirtyWorktreeError, ObjectMissingError
 from arboretum.values import Oid, WorktreeInfo, WorktreeSpec
 
@@ -43,11 +42,13 @@ class Worktrees(Objects):
         return any(os.path.isfile(file) and _is_true(pygit2.Config(file), "core.bare") for file in files)
 
     def admin(self) -> AdminFiles:
-        """The admin files of this repository; libgit2 keeps refs in files only, and reading those is quicker."""
+        """The admin files of this repository."""
         layout, repository = self.handles.layout, self.handles.main()
         main = None if self.is_bare else layout.common_dir.removesuffix("/.git")
-        relative, refs = Settings.of(repository).flag(_RELATIVE), RefFiles(layout.common_dir)
-        return AdminFiles(layout.common_dir, main, refs.find, relative=relative, asides=self.handles.asides)
+        relative = Settings.of(repository).flag(_RELATIVE)
+        return AdminFiles(
+            layout.common_dir, main, self.handles.refs.find, relative=relative, asides=self.handles.asides
+        )
 
     @operation
     def list_worktrees(self) -> tuple[WorktreeInfo, ...]:
