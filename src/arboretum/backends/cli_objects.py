@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
+from binascii import hexlify
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -288,10 +289,10 @@ class CliObjects(CliSession):
 
     def _write_entries(self, entries: Entries) -> Oid:
         kinds = {b"40000": b"tree", b"160000": b"commit"}
-        lines = (
-            b"%s %s %s\t%s\0" % (mode, kinds.get(mode, b"blob"), oid.encode(), name)
+        lines = [
+            b"%s %s %s\t%s\0" % (mode, kinds.get(mode, b"blob"), hexlify(oid), name)
             for name, (mode, oid) in entries.items()
-        )
+        ]
         question = b"".join(lines) + b"\0"
         answer = self.servers("mktree", "-z", "--missing", "--batch").ask_lines(question, 1)
         if answer is None:

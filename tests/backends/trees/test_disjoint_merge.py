@@ -80,7 +80,7 @@ def test_what_both_sides_touch_is_left_to_git(
 ) -> None:
     """A path that both sides have touched, even alike, is not decided here; one that one side has, is."""
     trees: dict[Oid, Entries] = {
-        oid(1000 + number): {name: (b"100644", oid(value)) for name, value in tree.items()}
+        oid(1000 + number): {name: (b"100644", bytes.fromhex(oid(value))) for name, value in tree.items()}
         for number, tree in enumerate((base, ours, theirs))
     }
     written: list[Entries] = []
@@ -90,7 +90,7 @@ def test_what_both_sides_touch_is_left_to_git(
     touched = [{n for n in base.keys() | side.keys() if base.get(n) != side.get(n)} for side in (ours, theirs)]
     assert (found is None) == bool(touched[0] & touched[1])
     if found is not None:
-        assert {name: int(value, 16) for name, (_mode, value) in written[-1].items()} == {b"z": 8, b"y": 1}
+        assert {name: int.from_bytes(value) for name, (_mode, value) in written[-1].items()} == {b"z": 8, b"y": 1}
 
 
 def test_trees_are_read_as_git_writes_them(real: RepositoryBuilder) -> None:
@@ -105,6 +105,6 @@ def test_trees_are_read_as_git_writes_them(real: RepositoryBuilder) -> None:
     backend.close()
     assert found is not None
     listed = [line.replace("\t", " ").split(" ") for line in real.git("ls-tree", wanted).split("\n")]
-    assert {name.decode(): (mode.decode(), oid) for name, (mode, oid) in parse_tree(found[1]).items()} == {
+    assert {name.decode(): (mode.decode(), oid.hex()) for name, (mode, oid) in parse_tree(found[1]).items()} == {
         name: (mode.lstrip("0"), oid) for mode, _kind, oid, name in listed
     }

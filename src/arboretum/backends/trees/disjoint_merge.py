@@ -7,14 +7,18 @@ a rename takes away and gives included. Everything else is refused here and left
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from arboretum.values import Oid
 
-#: What a tree holds, by name: the mode as git writes it (``100644``), and the object.
-Entries = Mapping[bytes, tuple[bytes, Oid]]
+#: The mode as git writes it (``100644``), and the object's id as it stands in a tree: 20 bytes or 32.
+Entry = tuple[bytes, bytes]
+#: What a tree holds, by name.
+Entries = Mapping[bytes, Entry]
 _TREE: Final = b"40000"
+_ENTRY: Final = {size: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
 _NOTHING: Final[Entries] = {}
 
 
@@ -39,22 +43,17 @@ def merge_disjoint(
         return ours
     try:
         return _merged(read(base), read(ours), read(theirs), read, write)
-    except _BothError:
+    except _LeftToGitError:
         return None
 
 
 def parse_tree(data: bytes, *, sha256: bool = False) -> Entries:
     """What a tree object holds (gitformat, "tree"): ``mode SP name NUL id`` for each entry."""
-    return dict(_entries(data, 32 if sha256 else 20))
-
-
-def _entries(data: bytes, digest: int) -> Iterator[tuple[bytes, tuple[bytes, Oid]]]:
-    at = 0
-    while at < len(data):
-        end = data.index(0, at)
-        mode, _, name = data[at:end].partition(b" ")
-        at = end + 1 + digest
-        yield name, (mode, Oid(data[end + 1 : at].hex()))
+    size = 32 if sha256 else 20
+    found = {name: (mode, oid) for mode, name, oid in _ENTRY[size].findall(data)}
+    if sum(len(mode) + len(name) for name, (mode, _) in found.items()) + len(found) * (size + 2) != len(data):
+        raise _LeftToGitError  # no tree as git writes them
+    return found
 
 
 def _merged(
@@ -64,37 +63,37 @@ def _merged(
     read: Callable[[Oid], Entries],
     write: Callable[[Entries], Oid],
 ) -> Oid | None:
-    """The merged tree; None for an empty one."""
-    merged: dict[bytes, tuple[bytes, Oid]] = {}
-    for name in ours.keys() | theirs.keys():
+    """The merged tree; None for an empty one. Only entries that differ are looked at: a folder may have very many."""
+    merged = dict(ours)
+    for name in {name for name, _ in base.items() ^ theirs.items()}:
         before, one, two = base.get(name), ours.get(name), theirs.get(name)
-        if two == before:
-            entry = one
-        elif one == before:
-            entry = two
-        else:
-            entry = _both(before, one, two, read, write)
+        entry = two if one == before else _both(before, one, two, read, write)
         if entry is not None:
             merged[name] = entry
-    if base.keys() - ours.keys() - theirs.keys():
-        raise _BothError  # both took it away, perhaps to different places
+        else:
+            del merged[name]
     return write(merged) if merged else None
 
 
 def _both(
-    before: tuple[bytes, Oid] | None,
-    one: tuple[bytes, Oid] | None,
-    two: tuple[bytes, Oid] | None,
+    before: Entry | None,
+    one: Entry | None,
+    two: Entry | None,
     read: Callable[[Oid], Entries],
     write: Callable[[Entries], Oid],
-) -> tuple[bytes, Oid] | None:
+) -> Entry | None:
     if one is None or two is None or one[0] != _TREE or two[0] != _TREE:
-        raise _BothError
+        raise _LeftToGitError
     if before is not None and before[0] != _TREE:
-        raise _BothError
-    found = _merged(read(before[1]) if before is not None else _NOTHING, read(one[1]), read(two[1]), read, write)
-    return (_TREE, found) if found is not None else None
+        raise _LeftToGitError
+    older = _NOTHING if before is None else read(_oid(before))
+    found = _merged(older, read(_oid(one)), read(_oid(two)), read, write)
+    return (_TREE, bytes.fromhex(found)) if found is not None else None
 
 
-class _BothError(Exception):
-    """Both sides have touched a path."""
+def _oid(entry: Entry) -> Oid:
+    return Oid.known(entry[1].hex())
+
+
+class _LeftToGitError(Exception):
+    """Both sides have touched a path, or a tree is broken."""
