@@ -177,9 +177,13 @@ class Repository:
 
     @cached_property
     def state_dir(self) -> str:
-        """The folder in the common git directory in which arboretum keeps its own files (made on first use)."""
+        """The folder in the common git directory in which arboretum keeps its own files.
+
+        It is made on first use; where it cannot be made what writes into it says so, and what only reads finds nothing.
+        """
         folder = os.path.join(self.common_dir, "arboretum")
-        os.makedirs(folder, exist_ok=True)
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, exist_ok=True)
         return folder
 
     @contextlib.contextmanager

@@ -277,7 +277,9 @@ class Worktrees:
         found = self._find(path)
         if found is None:
             raise WorktreeNotFoundError(
-                f"{os.fspath(path)} is not a worktree of {self._repository.path}", operation="list_worktrees"
+                f"{_absolute(path)} is not a worktree of {self._repository.path}",
+                operation="list_worktrees",
+                hint="list them with: git worktree list",
             )
         return found
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Arboretum, fingerprint
+from tests.engine.test_hazards import read_only, small_disk
 
 GOOD = 'version = 1\nbase = "main"\ncommand = "true"\n'
 BAD_FILES = {
@@ -78,6 +82,67 @@ def test_bad_arguments_are_told_in_one_line(
     assert fingerprint(project / ".git", project) == before
     assert not (project / "x").exists()
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_full_disk_leaves_nothing_and_loses_no_result(project: Path, tmp_path: Path, arboretum: Arboretum) -> None:
+    """A worktree or a report that does not fit leaves nothing behind; the verdicts are shown all the same."""
+    small = tmp_path / "small"
+    with small_disk(small, "size=8k") as mounted:
+        if not mounted:
+            pytest.skip("nothing may be mounted here")
+        with contextlib.suppress(OSError):
+            (small / "fill").write_bytes(b"x" * 20_000)
+        words = ("worktree", "add", small / "tree", "--detach", "main")
+        added = arboretum("-C", project, *words)
+        assert (added.code, "No space left" in added.err) == (4, True), added.err
+        report = arboretum(
+            "-C", project, "run", "--ref", "fix/right", "--report", f"html:{small / 'r.html'}", "--", "true"
+        )
+        assert (report.code, "No space left" in report.err, "r.html" in report.err) == (4, True, True), report.err
+        assert "control-agrees" in report.out
+        assert os.listdir(small) == ["fill"]
+        (small / "fill").write_bytes(b"x" * 4096)  # room for the link and not for the files
+        added = arboretum("-C", project, *words)
+        assert added.code in {0, 4}
+        assert added.code == 0 or (os.listdir(small) == ["fill"] and "free space" in added.err)
+
+
+@pytest.mark.parametrize("words", [("remove", "."), ("move", ".", "../elsewhere"), ("lock", "../nowhere")], ids=str)
+def test_a_refusal_says_what_can_be_done(project: Path, arboretum: Arboretum, words: tuple[str, ...]) -> None:
+    """What cannot be done with the main worktree, and a path that is none, are told with what there is."""
+    done = arboretum("worktree", *words, cwd=project)
+    assert done.code == 1
+    assert "only linked ones" in done.err or ("git worktree list" in done.err and ".." not in done.err)
+
+
+def test_a_shallow_clone_is_told_as_that(project: Path, tmp_path: Path, arboretum: Arboretum) -> None:
+    """A commit that a shallow clone does not have is told with how to get it; `doctor` says it, too."""
+    clone = tmp_path / "shallow"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{project}", str(clone)], check=True)
+    done = arboretum("run", "--ref", "HEAD~1", "--", "true", cwd=clone)
+    assert (done.code, "--unshallow" in done.err, "hypothesis 'HEAD-1'" in done.err) == (2, True, True), done.err
+    assert "shallow clone" in arboretum("doctor", cwd=clone).out
+
+
+def test_a_repository_without_runs(project: Path, arboretum: Arboretum) -> None:
+    """Where nothing was run yet `history` and `show` say so, and nothing is made."""
+    listed, shown = arboretum("history", cwd=project), arboretum("show", cwd=project)
+    assert (listed.code, shown.code, listed.out) == (0, 2, "")
+    assert "no run yet" in listed.err
+    assert "arboretum run" in shown.err
+    assert not (project / ".git" / "arboretum" / "results.sqlite3").exists()
+
+
+def test_the_doctor_sees_what_cannot_be_written(project: Path, arboretum: Arboretum) -> None:
+    """A git directory that cannot be written is a problem, for nothing can be run there."""
+    with read_only(project) as mounted:
+        if not mounted:
+            pytest.skip("nothing may be mounted here")
+        done = arboretum("doctor", cwd=project)
+        assert arboretum("history", cwd=project).code == 0
+        ran = arboretum("run", "--ref", "fix/right", "--", "true", cwd=project)
+    assert (done.code, "cannot be written" in done.out) == (4, True), done
+    assert "Read-only file system" in ran.out
 
 
 def test_no_repository_is_an_environment_error(tmp_path: Path, arboretum: Arboretum) -> None:

@@ -23,7 +23,7 @@ from arboretum.engine.model import Judgement, Outcome, Reason, Trial, Verdict
 from arboretum.events import Event
 from arboretum.testing.builders import RepositoryBuilder
 from arboretum.values import Oid
-from tests.cli.conftest import environment
+from tests.cli.conftest import Arboretum, environment
 
 OID = Oid("1" * 40)
 
@@ -60,6 +60,14 @@ def drawn(events: list[Event], width: int, height: int) -> str:
     console = Console(file=io.StringIO(), width=width, height=height)
     console.print(display._renderable())
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_no_line_ends_with_spaces_in_a_pipe(builder: RepositoryBuilder, arboretum: Arboretum) -> None:
+    """What is piped or kept in a file has no spaces at its line ends, and titles are in one piece."""
+    run = arboretum("-C", builder.path, "run", "--ref", "right", "--", "true")
+    doctor = arboretum("-C", builder.path, "doctor")
+    assert not [line for done in (run, doctor) for line in done.out.splitlines() if line.endswith(" ")]
+    assert "What each backend can do in this repository:\n" in doctor.out
 
 
 def test_progress_is_counted_and_foretold() -> None:

@@ -105,7 +105,9 @@ class AdminGuard(AdminRecords):
         if "\0" in path:
             raise InvalidValueError(f"{path!r} is not a path: it has a NUL")
         if self.main_path is not None and os.path.realpath(path) == os.path.realpath(self.main_path):
-            raise GitOperationError(f"{path} is the main worktree", operation=operation)
+            raise GitOperationError(
+                f"{path} is the main worktree: only linked ones can be removed, moved or locked", operation=operation
+            )
         return self.find(path)
 
     def refuse_guests(self, path: str, operation: str) -> None:

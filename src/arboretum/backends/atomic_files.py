@@ -99,16 +99,23 @@ def write_text(path: str, text: str) -> None:
     """Put `text` at `path` in one step: a reader sees the old content or the new one."""
     aside = f"{path}.{secrets.token_hex(4)}"
     write_new(aside, text)
-    os.replace(aside, path)
+    try:
+        os.replace(aside, path)
+    except OSError:
+        os.unlink(aside)
+        raise
 
 
 def write_new(path: str, text: str) -> None:
-    """Make a file that nobody knows of yet."""
+    """Make a file that nobody knows of yet; where it cannot be written whole there is none."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         data = os.fsencode(text)
         while data:
             data = data[os.write(descriptor, data) :]
+    except OSError:
+        os.unlink(path)
+        raise
     finally:
         os.close(descriptor)
 

@@ -148,7 +148,10 @@ _TABLE: Final[tuple[tuple[str, type[GitOperationError], str], ...]] = (
     ),
     (r"branch '[^']*' not found|[Nn]o branch named|did not match any|not found", RefNotFoundError, "check the name"),
     (
-        r"[Pp]ermission denied|Read-only file system|insufficient permission|Operation not permitted|No space left",
+        (
+            r"[Pp]ermission denied|Read-only file system|insufficient permission|Operation not permitted|No space left"
+            r"|unable to (?:write|create) file|[Uu]nable to write new index"
+        ),
         GitPermissionError,
         "check the permissions and the free space",
     ),

@@ -114,7 +114,15 @@ def _suggest(error: ArboretumError, repository: Repository) -> None:
     with contextlib.suppress(ArboretumError):  # this is about a hint only
         refs = (ref for prefix in ("refs/heads/", "refs/remotes/", "refs/tags/") for ref in repository.refs(prefix))
         near = difflib.get_close_matches(text, [ref.name.short for ref in refs], n=1)
-        error.hint = f"did you mean {near[0]!r}?" if near else error.hint
+        if near and near[0] != text:
+            error.hint = f"did you mean {near[0]!r}?"
+        elif is_shallow(repository):
+            error.hint = "this clone is shallow, so its history is cut off; get the rest: git fetch --unshallow"
+
+
+def is_shallow(repository: Repository) -> bool:
+    """Whether the history of the repository is cut off (``git clone --depth``)."""
+    return os.path.exists(os.path.join(repository.common_dir, "shallow"))
 
 
 pass_context = click.make_pass_decorator(Context)

@@ -77,8 +77,8 @@ def demo(
             result = carry_out(
                 context.renderer, repository, plan, jobs=min(jobs or os.cpu_count() or 2, MOST_JOBS), cache=bool(keep)
             )
+            show_result(context.renderer, result, output)
             write_reports(context.renderer, repository, result, targets)
-        show_result(context.renderer, result, output)
         if keep:
             say(f"The repository is in {path}. Try:  arboretum -C {path} show {result.run}")
         else:

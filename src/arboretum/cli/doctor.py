@@ -13,7 +13,7 @@ from attrs import frozen
 
 from arboretum.backends.base import Capability
 from arboretum.bootstrap import backend_factory, backend_names
-from arboretum.cli.app import Context, pass_context
+from arboretum.cli.app import Context, is_shallow, pass_context
 from arboretum.cli.exit_codes import ExitCode
 from arboretum.cli.options import format_option
 from arboretum.errors import ArboretumError, RepositoryNotFoundError
@@ -110,6 +110,11 @@ def _cache() -> Iterator[Finding]:
 def _repository(context: Context, capabilities: dict[str, list[str]]) -> Iterator[Finding]:
     with context.repository() as repository:
         yield Finding(what="repository", level="ok", text=repository.path)
+        if not os.access(repository.common_dir, os.W_OK):
+            text = f"{repository.common_dir} cannot be written: nothing can be run here"
+            yield Finding(what="git directory", level="problem", text=text)
+        if is_shallow(repository):
+            yield Finding(what="history", level="note", text="cut off: this is a shallow clone")
     for name in backend_names():
         if name == "memory":
             continue

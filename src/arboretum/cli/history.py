@@ -13,7 +13,7 @@ from arboretum.cli.options import format_option
 from arboretum.cli.orchestration import orchestrations, show_orchestration
 from arboretum.cli.ranges import show_bisect, show_each
 from arboretum.cli.run import parse_reports, show_result, write_reports
-from arboretum.cli.run_names import find_run, how_to_go_on, interruption
+from arboretum.cli.run_names import NO_RUN, find_run, how_to_go_on, interruption
 from arboretum.durations import format_duration
 from arboretum.engine.archive import kept_result
 from arboretum.engine.journal import iter_runs, last_status, runs_folder
@@ -50,6 +50,9 @@ def history(context: Context, limit: int, output: str) -> int:
     rows = sorted(rows, key=lambda row: float(row["started"]), reverse=True)[:limit]
     if output == "json":
         context.renderer.json({"schema": "arboretum/history/1", "runs": rows})
+        return ExitCode.HOLDS
+    if not rows:
+        context.renderer.note(NO_RUN)
         return ExitCode.HOLDS
     context.renderer.table(
         "",
@@ -117,12 +120,16 @@ def show(context: Context, run: str | None, reports: tuple[str, ...], trial: str
         targets = parse_reports(reports)
         result = _kept_result(repository, name)
         if trial is not None:
+            if reports:
+                raise UsageError(
+                    "--trial shows what was printed, and --report writes a report", hint="give one of them"
+                )
             _show_output(context, repository, result, _trial_named(result, trial))
             return ExitCode.HOLDS
         match result:
             case RunResult():
-                write_reports(context.renderer, repository, result, targets)
                 show_result(context.renderer, result, output)
+                write_reports(context.renderer, repository, result, targets)
             case _ if targets:
                 raise UsageError(
                     f"{result.run} was a run over commits: there are no reports of those", hint="use --format json"

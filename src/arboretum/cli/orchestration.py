@@ -203,13 +203,14 @@ def tell_board(context: Context, board: Board, targets: Sequence[tuple[str, str]
     from arboretum.orchestration.documents import board_document
     from arboretum.orchestration.report import summary, write_report
 
-    for form, path in targets:
-        write_report(board, form, path)
     if output == "json":
         context.renderer.json(board_document(board))
     else:
         show_board(context.renderer, board)
         context.renderer.text(summary(board))
+    for form, path in targets:
+        write_report(board, form, path)
+        context.renderer.note(f"{form} report: {path}")
     if board.status == "interrupted":
         return ExitCode.INTERRUPTED
     delivered = board.into is None or board.moved is not None or board.tip == board.base

@@ -25,6 +25,8 @@ _STYLES = {"supported": "green", "falsified": "red", "inconclusive": "yellow"}
 _MARKS = {"supported": "✓", "falsified": "✗", "inconclusive": "?"}
 #: Terminals that are narrower get fewer columns, or paragraphs instead of tables.
 _NARROW = 72
+#: The width where nobody watches: a line in a pipe is never folded, so that it can be searched and cut.
+_UNFOLDED = 10_000
 
 
 @define(eq=False)
@@ -61,7 +63,7 @@ class Renderer:
         from arboretum.logs.colors import wants_colors
 
         colour = wants_colors(stream)
-        width = None if stream.isatty() else 200
+        width = None if stream.isatty() else _UNFOLDED
         return Console(
             file=stream,
             force_terminal=colour or stream.isatty(),
@@ -92,7 +94,13 @@ class Renderer:
 
     def show(self, renderable: RenderableType) -> None:
         """Something rich on stdout."""
-        self.console(self.out).print(renderable)
+        console = self.console(self.out)
+        if console.is_terminal:
+            console.print(renderable)
+            return
+        with console.capture() as printed:  # a table fills its last column with spaces: nobody sees them but a diff
+            console.print(renderable)
+        self.out.write("".join(f"{line.rstrip()}\n" for line in printed.get().removesuffix("\n").split("\n")))
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table on stdout, or a paragraph for each row where it does not fit; text is never taken for mark-up."""
@@ -106,7 +114,9 @@ class Renderer:
             paragraphs = [f"{title}\n" if title else "", *(_paragraph(columns, row) for row in rows)]
             self.show(Text("\n".join(filter(None, paragraphs))))
             return
-        table = Table(title=title or None, box=None, pad_edge=False, title_justify="left")
+        if title:
+            self.show(Text(title, style="italic"))
+        table = Table(box=None, pad_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
@@ -138,14 +148,14 @@ class Renderer:
         time = "–" if view.control_median is None else f"{view.control_median:.2f} s"
         if console.width >= _NARROW:
             table.add_row(Text("control", style="dim"), "", "", "", Text(_trials(view.control)), time, "")
-        console.print(table)
-        console.print()
+        self.show(table)
+        self.out.write("\n")
         notes = [Text.assemble((row.id, "bold"), f"  {note}") for row in view.rows for note in row.notes]
         for note in (*notes, *(Text(note, style="yellow") for note in view.notes)):
-            console.print(note)
+            self.show(note)
         if notes or view.notes:
-            console.print()
-        console.print(Text(view.recommendation, style="bold"))
+            self.out.write("\n")
+        self.show(Text(view.recommendation, style="bold"))
 
     def verdict(self, found: Judgement) -> None:
         """A verdict of a run that goes on, on stderr."""

@@ -117,8 +117,8 @@ def run(
             context.renderer, repository, plan, jobs=jobs, executor=executor, stop_on_supported=stop_on is not None,
             cache=not no_cache, refresh=refresh, resume=run_id, events=events,
         )  # fmt: skip
-        write_reports(context.renderer, repository, result, targets)
         show_result(context.renderer, result, output)
+        write_reports(context.renderer, repository, result, targets)
         context.renderer.note(_farewell(result))
     return result.exit_code
 
@@ -254,10 +254,10 @@ def write_reports(
     if not targets:
         return
     from arboretum.report import ReportFormat, collect_exhibits, render_report
+    from arboretum.report.files import write_report_file
 
     exhibits = collect_exhibits(repository, result)
     for name, path in targets:
         text = render_report(result, ReportFormat(name), exhibits=exhibits)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        write_report_file(path, text)
         renderer.note(f"{name} report: {path}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from arboretum.repository import Repository
 
 LAST: Final = "last"
+NO_RUN: Final = "there is no run yet in this repository"
 _HISTORY: Final = "list the runs with: arboretum history"
 
 
@@ -28,7 +29,9 @@ def find_run(text: str | None, *folders: str) -> tuple[str, str]:
     """
     runs = [(run, folder) for folder in folders for run in iter_runs(folder)]
     if text is None or text == LAST:
-        found, what = sorted(runs)[-1:], "there is no run yet"
+        if not runs:
+            raise UsageError(NO_RUN, hint="begin one with: arboretum run, each, bisect or orchestrate")
+        found, what = sorted(runs)[-1:], ""
     else:
         found = [(run, folder) for run, folder in runs if run.startswith(text)]
         what = f"{len(found) or 'no'} runs start with {text!r}"

@@ -91,7 +91,9 @@ def _resolve(plan: Plan, repository: Repository, key: str, revision: str) -> Non
 def plan_error(plan: Plan, key: str, message: str, *, hint: str = "") -> UsageError:
     """The error for the key `key` of `plan`: with file and line when the plan was read from a file."""
     if plan.path is None:
-        return UsageError(f"{key}: {message}", hint=hint)
+        index = re.match(r"hypothesis\[(\d+)\]", key)
+        subject = f"hypothesis {plan.hypotheses[int(index[1])].id!r}" if index else key
+        return UsageError(f"{subject}: {message}", hint=hint)
     line = next((plan.lines[k] for k in (key, key.rpartition(".")[0]) if k in plan.lines), None)
     return InputFileError(message, path=plan.path, line=line, key=key, hint=hint)
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from arboretum.errors import UsageError
 from arboretum.orchestration.board import Board
 from arboretum.orchestration.documents import board_document
 from arboretum.orchestration.states import TaskState
 from arboretum.report.exhibits import printable
+from arboretum.report.files import write_report_file
 from arboretum.report.templates import environment
 from arboretum.values import jsonable
 
@@ -131,11 +131,6 @@ def write_report(board: Board, form: str, path: str) -> None:
         path: The file.
 
     Raises:
-        UsageError: The file cannot be written.
+        EngineError: The file cannot be written.
     """
-    text = RENDERERS[form](board)
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"cannot write the report {path}: {error.strerror}") from error
+    write_report_file(path, RENDERERS[form](board))
