@@ -229,9 +229,17 @@ def lose_folder(world: World, place: int) -> None:
 
 
 def move_folder(world: World, old: int, new: int, repair: bool) -> None:
-    """Move the folder of a worktree by hand, and mend it or not."""
+    """Move the folder of a worktree by hand, and mend it or not.
+
+    Not to where another one was: over real git it would be worked on there, by the folder's own link, which the
+    in-memory backend does not follow.
+    """
     source, target = world.place(old), world.place(new)
-    if world.disk.is_file(f"{source}/.git") and not world.disk.is_folder(target):
+    link = world.disk.read(f"{source}/.git") if world.disk.is_file(f"{source}/.git") else None
+    if link is None or world.disk.is_folder(target):
+        return
+    others = [w.path for w in world.backend.list_worktrees() if not link.data.endswith(f"/{w.name}\n".encode())]
+    if repair or target not in others:
         world.disk.move(source, target)
         if repair:
             world.backend.repair_worktrees([target])
