@@ -93,9 +93,7 @@ def problems(builder: RepositoryBuilder, folder: Path, backend: str) -> Iterator
     left = [
         name for part in ("removed", "tmp") if os.path.isdir(f"{own}/{part}") for name in os.listdir(f"{own}/{part}")
     ]
-    if [
-        name for name in left if not name.startswith("index-")
-    ]:  # a copy of an index: the pool's sweep drops it in time
+    if left:
         yield f"left in the git directory: {left}"
     git("fsck", "--strict", "--no-dangling")
     if tree in listed:

@@ -31,6 +31,7 @@ from arboretum.backends.atomic_files import (
     write_text,
 )
 from arboretum.backends.base import Keeper
+from arboretum.backends.scratch import sweep_scratch
 from arboretum.backends.set_aside import Note, SetAside, hide, restore
 from arboretum.errors import DirtyWorktreeError, GitOperationError, GitPermissionError
 from arboretum.values import RefName
@@ -158,6 +159,7 @@ class AdminRemoval(AdminGuard):
             keep: As for `finish`; some of what is worth keeping may be kept already.
         """
         folder = os.path.join(self.own, "tmp")
+        sweep_scratch(folder)
         if not os.path.isdir(self._removed) and not (os.path.isdir(folder) and os.listdir(folder)):
             return  # usually so, and then there is nothing to lock
         begun: list[SetAside] = []

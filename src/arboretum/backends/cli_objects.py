@@ -13,6 +13,7 @@ from typing import Final
 from arboretum.backends import parsing
 from arboretum.backends.base import CommitLink
 from arboretum.backends.cli_session import CliSession
+from arboretum.backends.scratch import scratch_folder
 from arboretum.backends.trees.disjoint_merge import Entries, merge_disjoint, parse_tree
 from arboretum.errors import (
     GitOperationError,
@@ -206,9 +207,7 @@ class CliObjects(CliSession):
     @contextlib.contextmanager
     def private_index(self) -> Iterator[dict[str, str]]:
         """The variables that give git an index of our own, which is gone afterwards."""
-        own = os.path.join(self.common_dir, "arboretum", "tmp")
-        os.makedirs(own, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="index-", dir=own) as folder:
+        with scratch_folder(os.path.join(self.common_dir, "arboretum", "tmp")) as folder:
             yield {"GIT_INDEX_FILE": os.path.join(folder, "index")}
 
     def write_commit(
