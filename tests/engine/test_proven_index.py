@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arboretum.engine.proven_index import Layout, ProvenIndex
+from arboretum.engine.proven_index import Folders, Layout, ProvenIndex
 from arboretum.engine.slots import Want
 from arboretum.repository import Repository
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
@@ -380,11 +380,11 @@ def test_what_git_cannot_see_is_seen():
         path = world.move(world.ground.two)
         index = ProvenIndex.read(str(_admin(path / "a")), sha256=False)
         assert index is not None
-        young, layout = index.young_files(), Layout.of(index.names)
+        young, layout, folders = index.young_files(), Layout.of(index.names), Folders(str(path))
         assert young.are_unchanged(str(path))
-        assert layout.is_exact(str(path))
+        assert folders.are_exactly(layout)
         (path / "a").chmod(0o600)
         assert not young.are_unchanged(str(path))
         assert not index.are_files_unchanged(str(path))
         empty_folder(path / "b")
-        assert not layout.is_exact(str(path))
+        assert not folders.are_exactly(layout)

@@ -277,8 +277,9 @@ class WorkingTree(Protocol):
     def reset(self, worktree: str, target: Oid, mode: ResetMode, *, exact: bool = False) -> None:
         """Move HEAD (and its branch) to `target`; MIXED also the index, HARD also the tracked files.
 
-        - `exact` writes anew each tracked file of which a time is not the one in the index (in whole seconds), so that
-          its rights are those of a new file, whatever is configured; and no hook runs.
+        - `exact` (with HARD) writes anew each tracked file of which a time is not the one in the index (in whole
+          seconds), so that its rights are those of a new file, whatever is configured; no hook runs, and no branch
+          moves: HEAD is detached afterwards.
         - Raises UnsupportedOperationError where that is asked for without `Capability.EXACT_RESET`.
         """
 

@@ -160,8 +160,10 @@ class CliTrees(CliRefs):
     def reset(self, worktree: str, target: Oid, mode: ResetMode, *, exact: bool = False) -> None:
         """See `WorkingTree`."""
         self._refuse_birth(self.head(worktree), "reset")
+        # They do the same to index and files, but only `checkout` looks at the files in several threads.
+        command = ["checkout", "--force", "--detach"] if exact else ["reset", f"--{mode}"]
         self.command.output(
-            "reset", "--quiet", f"--{mode}", "--no-recurse-submodules", target, "--",
+            *command, "--quiet", "--no-recurse-submodules", target, "--",
             operation="reset", at=self.place(worktree), settings=_EXACT if exact else (),
         )  # fmt: skip
 

@@ -1,9 +1,9 @@
 """The index of a slot's last proof, held against the slot's files and folders.
 
 A file has not been changed since its state was recorded if its time of change is the same: nobody can set that time,
-and a change of rights moves it, too. `git reset --hard` looks at the state of each file and writes anew what does not
-agree with the index, but most builds of git compare whole seconds. So only files that were recorded in the second in
-which the slot was handed out can have been changed unseen: these are compared here, to the nanosecond.
+and a change of rights moves it, too. `git checkout --force` looks at the state of each file and writes anew what does
+not agree with the index, but most builds of git compare whole seconds. So only files that were recorded in the second
+in which the slot was handed out can have been changed unseen: these are compared here, to the nanosecond.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import hashlib
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from arboretum.engine.survey import is_odd_file, is_odd_folder
 from arboretum.worktree_files.copying import TICK
-from arboretum.worktree_files.index_format import STAT_BYTES, Index, IndexFormatError, walk
+from arboretum.worktree_files.index_format import STAT_BYTES, Index, IndexFormatError, Shape, walk
 
 _WORDS: Final = struct.Struct(">10I")
 _TIME: Final = struct.Struct(">2I")
@@ -60,17 +61,19 @@ class YoungFiles:
         return all(_is_same(base, words, name) for words, name in self.entries)
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Layout:
     """The folders of a worktree, and what has to be in each.
 
     Args:
         names: The paths of all files.
         folders: The names in each folder, by its path.
+        shape: How an index with these files looks; None while that is not known.
     """
 
     names: list[bytes]
     folders: Mapping[bytes, set[bytes]]
+    shape: Shape | None = None
 
     @classmethod
     def of(cls, names: list[bytes]) -> Layout:
@@ -84,17 +87,43 @@ class Layout:
             inside.add(name)
         return cls(names, found)
 
-    def is_exact(self, root: str) -> bool:
-        """Whether the folders below `root` are these, hold nothing else, and have their usual rights."""
-        base = os.fsencode(root)
-        for folder, names in self.folders.items():
-            path = os.path.join(base, folder)
-            try:
-                mode = os.lstat(path).st_mode
-                if not stat.S_ISDIR(mode) or is_odd_folder(mode) or names != set(os.listdir(path)):
+
+@define(eq=False)
+class Folders:
+    """The folders of one worktree, and what was in each when it was looked into.
+
+    A folder has the same names in it as long as its time of change is the same: nobody can set that time, and each new,
+    removed or renamed entry and each change of its rights moves it. What was changed in the same tick of the clock as
+    that in which it was looked into is looked into again.
+
+    Args:
+        root: The worktree.
+    """
+
+    root: str
+    _seen: dict[bytes, tuple[tuple[int, int, int], set[bytes]]] = field(factory=dict, init=False, repr=False)
+
+    def are_exactly(self, layout: Layout) -> bool:
+        """Whether the folders are those of `layout`, hold nothing else, and have their usual rights."""
+        base, stamps = os.fsencode(self.root), {}
+        try:
+            for folder in layout.folders:
+                found = os.lstat(os.path.join(base, folder))
+                if not stat.S_ISDIR(found.st_mode) or is_odd_folder(found.st_mode):
                     return False
-            except OSError:
-                return False
+                stamps[folder] = (found.st_ctime_ns, found.st_ino, found.st_dev)
+            # The clock of the worktree's file system has come so far, which may be another one than ours.
+            now = min(max(changed for changed, _, _ in stamps.values()), time.time_ns())
+            seen = {}
+            for folder, names in layout.folders.items():
+                stamp = stamps[folder]
+                if self._seen.get(folder) != (stamp, names) and names != set(os.listdir(os.path.join(base, folder))):
+                    return False
+                if stamp[0] < now - TICK:
+                    seen[folder] = (stamp, names)
+        except OSError:
+            return False
+        self._seen = seen
         return True
 
 
@@ -103,21 +132,17 @@ class ProvenIndex:
     """An index in which every entry is a plain file or a link that has to be there.
 
     Args:
-        data: Its bytes.
-        places: Where each entry begins.
-        names: The path of each.
+        index: What is in it.
         written: When it was written, in nanoseconds since the epoch.
         checksum: Its last bytes, which are right.
     """
 
-    data: bytes
-    places: list[int]
-    names: list[bytes]
+    index: Index
     written: int
     checksum: str
 
     @classmethod
-    def read(cls, admin: str, *, sha256: bool) -> ProvenIndex | None:
+    def read(cls, admin: str, *, sha256: bool, like: Shape | None = None) -> ProvenIndex | None:
         """The index of the worktree with this folder; None where there is none, or one that tells git to look away.
 
         That is: hidden, unmerged, intended or sparse entries, submodules, an index in parts, no right checksum.
@@ -125,33 +150,39 @@ class ProvenIndex:
         try:
             with open(os.path.join(admin, "index"), "rb") as file:
                 data, written = file.read(), os.fstat(file.fileno()).st_mtime_ns
-            index = Index.parse(data, sha256=sha256)
+            index = Index.parse(data, sha256=sha256, like=like)
         except (OSError, IndexFormatError):
             return None
         if len(index.places) != int.from_bytes(data[_COUNT], "big"):
             return None
-        if not {data[at + 26] >> 4 for at in index.places} <= {_FILE, _LINK}:
+        known = like is not None and index.places is like.places  # then its modes have been looked at
+        if not known and not {data[at + 26] >> 4 for at in index.places} <= {_FILE, _LINK}:
             return None
-        return cls(data, index.places, index.names, written, data[-32 if sha256 else -20 :].hex())
+        return cls(index, written, data[-32 if sha256 else -20 :].hex())
+
+    @property
+    def names(self) -> list[bytes]:
+        """The path of each file."""
+        return self.index.names
 
     def are_files_unchanged(self, root: str) -> bool:
         """Whether all files below `root` are what was recorded, which no git need confirm."""
-        base, data = os.fsencode(root), self.data
+        base, data, places = os.fsencode(root), self.index.data, self.index.places
         # What was written together with the index may have been changed in the same tick of the kernel's clock.
         settled = _TIME.pack(*divmod(self.written - TICK, _SECOND))
-        if any(data[at : at + 8] >= settled for at in self.places):
+        if any(data[at : at + 8] >= settled for at in places):
             return False
-        both = zip(self.places, self.names, strict=True)
+        both = zip(places, self.names, strict=True)
         return all(_is_same(base, data[at : at + STAT_BYTES], name) for at, name in both)
 
     def young_files(self) -> YoungFiles:
         """The files that were recorded in the newest second."""
-        data = self.data
-        newest = max((data[at : at + 4] for at in self.places), default=b"")
+        data, places = self.index.data, self.index.places
+        seconds = [data[at : at + 4] for at in places]
         # Usually the two are one; a clock that was set back, or that of another file system, parts them.
-        young = min(newest, (self.written // _SECOND & _WORD).to_bytes(4, "big"))
-        both = zip(self.places, self.names, strict=True)
-        entries = [(data[at : at + STAT_BYTES], name) for at, name in both if data[at : at + 4] >= young]
+        young = min(max(seconds, default=b""), (self.written // _SECOND & _WORD).to_bytes(4, "big"))
+        all_of_them = zip(seconds, places, self.names, strict=True)
+        entries = [(data[at : at + STAT_BYTES], name) for second, at, name in all_of_them if second >= young]
         return YoungFiles(self.checksum, self.written, entries)
 
 

@@ -20,13 +20,14 @@ from attrs import define, evolve, field, frozen
 from arboretum.backends.base import Capability, GitBackend
 from arboretum.bootstrap import backend_factory
 from arboretum.engine import admin_state
-from arboretum.engine.proven_index import Layout, ProvenIndex, YoungFiles, recorded_changes
+from arboretum.engine.proven_index import Folders, Layout, ProvenIndex, YoungFiles, recorded_changes
 from arboretum.engine.slot_files import open_folders
 from arboretum.engine.slots import Slot
 from arboretum.engine.steps import Step, no_step
 from arboretum.engine.survey import Survey, put_right, survey
 from arboretum.errors import GitOperationError, PoolError
 from arboretum.values import FileMode, Oid, ResetMode, StatusEntry
+from arboretum.worktree_files.index_format import Shape
 
 #: So many files are remembered of a slot; more are only in one that was just made.
 _MAX_YOUNG: Final = 2_000
@@ -62,6 +63,7 @@ class SlotReset:
     backend: GitBackend
     _step: Step = no_step
     _young: dict[str, YoungFiles] = field(factory=dict, init=False, repr=False)
+    _folders: dict[str, Folders] = field(factory=dict, init=False, repr=False)
     _layout: Layout | None = field(default=None, init=False, repr=False)
 
     def __call__(self, slot: Slot, commit: Oid, *, remove_ignored: bool = False, untouched: bool = False) -> Proof:
@@ -190,7 +192,8 @@ class SlotReset:
         return index.young_files() if index is not None and _is_of(index, slot) else None
 
     def _read(self, slot: Slot) -> ProvenIndex | None:
-        return ProvenIndex.read(slot.admin, sha256=self.backend.sha256)
+        layout = self._layout
+        return ProvenIndex.read(slot.admin, sha256=self.backend.sha256, like=layout.shape if layout else None)
 
     def _remember(self, slot: Slot, young: YoungFiles) -> None:
         """Save the next move from reading the whole index once more."""
@@ -202,7 +205,10 @@ class SlotReset:
         layout = self._layout
         if layout is None or layout.names != index.names:  # it is the same for most commits, in all slots
             layout = self._layout = Layout.of(index.names)
-        return layout.is_exact(slot.path)
+        elif layout.shape is None:
+            layout.shape = Shape.of(index.index)
+        folders = self._folders.setdefault(slot.path, Folders(slot.path))
+        return folders.are_exactly(layout)
 
     def _reset(self, slot: Slot, commit: Oid) -> None:
         self._step("reset.files")

@@ -16,6 +16,7 @@ _HEADER: Final = struct.Struct(">4sII")
 _EXTENSION: Final = struct.Struct(">4sI")
 #: How many bytes of an entry are stat data: ctime and mtime (seconds, nanoseconds), dev, ino, mode, uid, gid, size.
 STAT_BYTES: Final = 40
+_MODE: Final = slice(24, 28)  # of an entry
 _ASSUME_VALID: Final = 0x8000
 _EXTENDED: Final = 0x4000
 _STAGE: Final = 0x3000
@@ -101,8 +102,13 @@ class Index:
     sha256: bool
 
     @classmethod
-    def parse(cls, data: bytes, *, sha256: bool) -> Index:
+    def parse(cls, data: bytes, *, sha256: bool, like: Shape | None = None) -> Index:
         """Read an index.
+
+        Args:
+            data: Its bytes.
+            sha256: Whether object ids have 64 digits.
+            like: What it probably looks like, which is quicker to find out than to read each entry.
 
         Raises:
             IndexFormatError: It is damaged, its checksum is wrong or missing, or it has something in it for which
@@ -111,14 +117,10 @@ class Index:
         digest = 32 if sha256 else 20
         if len(data) < _HEADER.size + digest or _checksum(data[:-digest], sha256=sha256) != data[-digest:]:
             raise IndexFormatError("the index has no right checksum")
-        places, names, end = [], [], _HEADER.size
-        for place, after, name, flags, more in walk(data, sha256=sha256):
-            end = after
-            if flags & (_STAGE | _ASSUME_VALID) or more & _INTENT_TO_ADD:
-                raise IndexFormatError(f"the entry {name!r} has a state that is not that of a clean worktree")
-            if not more & _SKIP_WORKTREE:
-                places.append(place)
-                names.append(name)
+        if like is not None and like.sha256 == sha256 and like.is_of(data):
+            places, names, end = like.places, like.names, like.end
+        else:
+            places, names, end = _clean_entries(data, sha256=sha256)
         for kind, _start, _stop in _extensions(data, end, digest):
             if not kind[:1].isupper():
                 raise IndexFormatError(f"the extension {kind!r} changes what the entries mean")
@@ -149,6 +151,57 @@ class Index:
             if kind == b"TREE":
                 made += self.data[start:stop]
         return bytes(made) + _checksum(made, sha256=self.sha256)
+
+
+@frozen(eq=False)
+class Shape:
+    """What is the same in all indexes that differ in nothing but stat data and object ids: paths, modes and flags.
+
+    Args:
+        places: As in `Index`.
+        names: As in `Index`.
+        end: As in `Index`.
+        sha256: As in `Index`.
+        fixed: A number with all bits set of the bytes that are the same, of which the first is the lowest.
+        bits: These bits of the index.
+    """
+
+    places: list[int]
+    names: list[bytes]
+    end: int
+    sha256: bool
+    fixed: int
+    bits: int
+
+    @classmethod
+    def of(cls, index: Index) -> Shape:
+        """The shape of an index all of whose entries have a file."""
+        fixed = bytearray(b"\xff") * index.end
+        after = STAT_BYTES + (32 if index.sha256 else 20)
+        times, owner = bytes(_MODE.start), bytes(after - _MODE.stop)
+        for place in index.places:
+            fixed[place : place + _MODE.start] = times
+            fixed[place + _MODE.stop : place + after] = owner
+        mask = int.from_bytes(fixed, "little")
+        bits = int.from_bytes(index.data[: index.end], "little") & mask
+        return cls(index.places, index.names, index.end, index.sha256, mask, bits)
+
+    def is_of(self, data: bytes) -> bool:
+        """Whether the entries in `data` are of this shape."""
+        return len(data) > self.end and int.from_bytes(data[: self.end], "little") & self.fixed == self.bits
+
+
+def _clean_entries(data: bytes, *, sha256: bool) -> tuple[list[int], list[bytes], int]:
+    """Where each entry that has a file begins, the path of each, and where all entries end."""
+    places, names, end = [], [], _HEADER.size
+    for place, after, name, flags, more in walk(data, sha256=sha256):
+        end = after
+        if flags & (_STAGE | _ASSUME_VALID) or more & _INTENT_TO_ADD:
+            raise IndexFormatError(f"the entry {name!r} has a state that is not that of a clean worktree")
+        if not more & _SKIP_WORKTREE:
+            places.append(place)
+            names.append(name)
+    return places, names, end
 
 
 def _extensions(data: bytes, place: int, digest: int) -> Iterator[tuple[bytes, int, int]]:
