@@ -73,6 +73,11 @@ class ArboretumError(Exception):
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
+def words_of(error: BaseException) -> str:
+    """What went wrong, for a message that has a hint of its own."""
+    return error.message if isinstance(error, ArboretumError) else str(error)
+
+
 class UsageError(ArboretumError):
     """The caller asked for something that cannot be meant."""
 

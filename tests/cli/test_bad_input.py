@@ -142,7 +142,10 @@ def test_the_doctor_sees_what_cannot_be_written(project: Path, arboretum: Arbore
         assert arboretum("history", cwd=project).code == 0
         ran = arboretum("run", "--ref", "fix/right", "--", "true", cwd=project)
     assert (done.code, "cannot be written" in done.out) == (4, True), done
+    assert (ran.code, ran.out.count("hint:")) == (4, 1), ran
     assert "Read-only file system" in ran.out
+    assert "arboretum doctor" in ran.out
+    assert "See it again" not in ran.err
 
 
 def test_no_repository_is_an_environment_error(tmp_path: Path, arboretum: Arboretum) -> None:

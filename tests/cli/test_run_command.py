@@ -112,6 +112,20 @@ def test_the_whole_output_is_shown(builder: RepositoryBuilder, arboretum: Arbore
     assert "first line\n1\n2\n" in (tmp_path / "r.html").read_text()
 
 
+def test_many_long_outputs_still_make_a_page_that_opens(
+    builder: RepositoryBuilder, arboretum: Arboretum, tmp_path: Path
+) -> None:
+    """The control's output stands beside each hypothesis: of many long ones each is cut to what a page bears."""
+    plan, page = tmp_path / "many.toml", tmp_path / "r.html"
+    tables = "".join(f'[[hypothesis]]\nid = "h{n}"\nenv = {{ N = "{n}" }}\n' for n in range(150))
+    plan.write_text(f'version = 1\ncommand = "seq 40000"\n{tables}')
+    done = arboretum("-C", builder.path, "run", plan, "--report", f"html:{page}")
+    assert done.code == 3, done.err
+    text = page.read_text()
+    assert len(text) < 25_000_000
+    assert text.count("\n40000") == 301
+
+
 def test_what_is_not_kept_is_said(builder: RepositoryBuilder, arboretum: Arboretum) -> None:
     """Of an output that is not kept any more `show --trial` gives the last lines, and says so."""
     arboretum("-C", builder.path, "run", "--ref", "right", "--", "seq", "3000")

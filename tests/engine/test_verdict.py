@@ -232,6 +232,8 @@ def test_the_best_come_first() -> None:
         ([judgement("a", Verdict.FALSIFIED)], "Think of new hypotheses"),
         ([judgement("a", Verdict.FALSIFIED), judgement("b", Verdict.INCONCLUSIVE)], "b (timeout)"),
         ([judgement("a", Verdict.SUPPORTED, 0.9, "slower: 3 times")], "slower than the control"),
+        ([judgement(f"s{n}", Verdict.SUPPORTED) for n in range(12)], "Tell s0, s1, s2, s3, s4 and 7 more apart"),
+        ([judgement(f"o{n}", Verdict.INCONCLUSIVE) for n in range(6)], "o4 (timeout) and o5 (timeout)."),
     ],
 )
 def test_the_advice_fits_the_result(judgements, says) -> None:

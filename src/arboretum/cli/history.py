@@ -197,8 +197,7 @@ def _trials(result: Result) -> list[tuple[str, Trial]]:
     """Every trial with what it was of; commits of equal trees share one."""
     match result:
         case RunResult():
-            trials = [*result.control, *(trial for judgement in result.judgements for trial in judgement.trials)]
-            return [(trial.hypothesis, trial) for trial in trials]
+            return [(trial.hypothesis, trial) for trial in result.trials]
         case EachResult():
             return [(commit.oid, commit.trial) for commit in result.commits if commit.trial is not None]
         case BisectResult():

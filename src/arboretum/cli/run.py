@@ -124,7 +124,11 @@ def run(
 
 
 def _farewell(result: RunResult) -> str:
-    return f"run {result.run}, {result.duration:.1f} s. See it again: arboretum show {result.run}"
+    from arboretum.engine.result import NOT_KEPT
+
+    took = f"run {result.run}, {result.duration:.1f} s"
+    kept = not any(note.startswith(NOT_KEPT) for note in result.notes)
+    return f"{took}. See it again: arboretum show {result.run}" if kept else took
 
 
 def carry_out(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import Final
 
 from attrs import field, frozen
 
 from arboretum.engine.model import Judgement, Outcome, Plan, Trial, Verdict
 from arboretum.values import Oid
+
+#: How the note of a result begins that says that something of the run could not be kept.
+NOT_KEPT: Final = "not-kept"
 
 
 class RunStatus(enum.StrEnum):
@@ -17,6 +21,10 @@ class RunStatus(enum.StrEnum):
     DONE = "done"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+
+
+def _none_carried_out(trials: Sequence[Trial]) -> bool:
+    return bool(trials) and all(trial.outcome is Outcome.ERROR for trial in trials)
 
 
 def _count(items: Sequence[object]) -> str:
@@ -57,16 +65,24 @@ class RunResult:
     notes: tuple[str, ...] = ()
 
     @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials: the control's, and those of each hypothesis, best first."""
+        return (*self.control, *(trial for judgement in self.judgements for trial in judgement.trials))
+
+    @property
     def supported(self) -> tuple[Judgement, ...]:
         """The judgements of the hypotheses that are supported, best first."""
         return tuple(j for j in self.judgements if j.verdict is Verdict.SUPPORTED)
 
     @property
     def exit_code(self) -> int:
-        """0 something is supported; 1 everything is falsified; 3 some are undecided; 4 failed; 130 interrupted."""
+        """0 something is supported; 1 everything is falsified; 3 some are undecided; 4 failed; 130 interrupted.
+
+        A run of which not one trial could be carried out has failed.
+        """
         if self.status is RunStatus.INTERRUPTED:
             return 130
-        if self.status is RunStatus.FAILED:
+        if self.status is RunStatus.FAILED or _none_carried_out(self.trials):
             return 4
         if self.supported:
             return 0
@@ -113,6 +129,8 @@ class EachResult:
         if self.status is not RunStatus.DONE:
             return 130 if self.status is RunStatus.INTERRUPTED else 4
         outcomes = {c.outcome for c in self.commits}
+        if outcomes == {Outcome.ERROR}:
+            return 4
         if Outcome.FAILED in outcomes:
             return 1
         return 0 if outcomes <= {Outcome.PASSED} else 3

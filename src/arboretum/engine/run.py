@@ -86,6 +86,8 @@ def _recommendation(search: HypothesisSearch, ranking: Sequence[Judgement], stat
         return "The run was interrupted; go on with: arboretum run --resume. Finished trials are not repeated."
     problems = {t.outcome for t in search.control if not t.outcome.is_evidence} - {Outcome.CANCELLED}
     if problems and not any(j.verdict is Verdict.SUPPORTED for j in ranking):
+        if problems == {Outcome.ERROR}:
+            return "The control could not be carried out, see why; `arboretum doctor` checks what is needed here."
         names = ", ".join(sorted(problem.value for problem in problems))
         return f"Nothing can be supported while the control itself is no evidence ({names}): mend the command first."
     return recommend(ranking)

@@ -19,7 +19,7 @@ from arboretum.engine.executor import Executor
 from arboretum.engine.housekeeping import keep_house
 from arboretum.engine.journal import Journal, JournalContents, new_run_id, read_journal, runs_folder
 from arboretum.engine.model import CommandSpec, Plan, Trial
-from arboretum.engine.result import RunStatus
+from arboretum.engine.result import NOT_KEPT, RunStatus
 from arboretum.engine.search import Strategy
 from arboretum.engine.signals import on_signals
 from arboretum.engine.store import ResultStore, RunRecord, store_path
@@ -248,7 +248,7 @@ def _optional(make: Callable[[], _T], notes: list[str]) -> _T | None:
         return make()
     except StoreError as error:
         _log.warning("%s", error)
-        notes.append(f"not-kept: {error.message}")
+        notes.append(f"{NOT_KEPT}: {error.message}")
         return None
 
 

@@ -23,7 +23,7 @@ from arboretum.engine.slot_files import Ownership, SlotFiles, read_link
 from arboretum.engine.slots import Slot, SlotState
 from arboretum.engine.steps import Step
 from arboretum.engine.templates import Templates
-from arboretum.errors import GitOperationError, PoolError
+from arboretum.errors import GitOperationError, PoolError, words_of
 from arboretum.values import Oid, WorktreeSpec
 from arboretum.worktree_files import btrfs
 from arboretum.worktree_files.choice import Ability
@@ -137,7 +137,7 @@ class SlotMaking:
             self._keep(slot, keep)
         except (GitOperationError, OSError) as error:
             raise PoolError(
-                f"cannot make the worktree of slot {slot.name} in {slot.path}: {error}",
+                f"cannot make the worktree of slot {slot.name} in {slot.path}: {words_of(error)}",
                 hint=getattr(error, "hint", "") or "check the space and the permissions there",
             ) from error
         return slot

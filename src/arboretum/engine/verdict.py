@@ -35,6 +35,8 @@ _PROBLEMS: Final = (
     Outcome.CANCELLED,
 )
 _SILENT: Final = frozenset({Outcome.ERROR, Outcome.CANCELLED})
+#: How many hypotheses a recommendation names.
+_NAMED: Final = 5
 #: With ``timeout = "auto"`` a trial may take so many times as long as the control's slowest ...
 AUTO_TIMEOUT_FACTOR: Final = 5.0
 #: ... and never less than so many seconds.
@@ -186,10 +188,11 @@ def recommend(ranked: Sequence[Judgement]) -> str:
         return f"Tell {names} apart: they are all supported. Find a test on which they differ.{caveat}"
     if not open_questions:
         return "Think of new hypotheses: all of these are falsified."
-    reasons = ", ".join(f"{j.hypothesis} ({j.reason.value})" for j in open_questions[:5])
-    more = f" and {len(open_questions) - 5} more" if len(open_questions) > 5 else ""
-    return f"Nothing is supported. Look at the inconclusive ones: {reasons}{more}."
+    reasons = _names([f"{j.hypothesis} ({j.reason.value})" for j in open_questions])
+    return f"Nothing is supported. Look at the inconclusive ones: {reasons}."
 
 
 def _names(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """The names in a sentence, the first five of many."""
+    named = [*names[:_NAMED], f"{len(names) - _NAMED} more"] if len(names) > _NAMED + 1 else names
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 _STREAMS: Final = ("stdout", "stderr")
 #: Bytes of one output or difference that a report shows; what is longer keeps its head and its tail.
 SHOWN_BYTES: Final = 200_000
+#: Bytes of outputs that a report of many trials shows in all, so that a browser can open it; but some of each.
+_SHOWN_IN_ALL: Final = 20_000_000
+_SHOWN_AT_LEAST: Final = 4_000
 _ESCAPE_SEQUENCES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -55,11 +58,12 @@ def collect_exhibits(repository: Repository, result: RunResult) -> Exhibits:
     Returns:
         The outputs that are still kept (else their last lines) and the changes that can still be told.
     """
-    trials = [*result.control, *(trial for judgement in result.judgements for trial in judgement.trials)]
     by_id = {hypothesis.id: hypothesis for hypothesis in result.plan.hypotheses}
+    shown = len(result.trials) + len(result.control) * len(result.judgements)  # the control stands beside each
+    limit = max(_SHOWN_AT_LEAST, min(SHOWN_BYTES, _SHOWN_IN_ALL // max(1, shown)))
     with open_outputs(repository, result.run) as outputs:
         return Exhibits(
-            outputs={trial.id: outputs.shown(trial) for trial in trials},
+            outputs={trial.id: outputs.shown(trial, limit) for trial in result.trials},
             changes={name: _change(repository, result, hypothesis, by_id) for name, hypothesis in by_id.items()},
         )
 
@@ -85,9 +89,9 @@ class Outputs:
             return (data,)
         return self.store.output(self.run, trial.hypothesis, trial.attempt, name) if self.store is not None else None
 
-    def shown(self, trial: Trial) -> str:
+    def shown(self, trial: Trial, limit: int = SHOWN_BYTES) -> str:
         """The output for a report: head and tail of a long one; only its last lines when that is all there is."""
-        texts = [_text(_shorten(parts)) for parts in self.streams(trial)]
+        texts = [_text(_shorten(parts, limit)) for parts in self.streams(trial)]
         return printable("\n".join(filter(None, texts)) or trial.output_tail)
 
     def whole(self, trial: Trial) -> Iterator[str]:
@@ -134,9 +138,9 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace").rstrip("\n")
 
 
-def _shorten(parts: Iterable[bytes]) -> bytes:
-    """The parts in one; of more than `SHOWN_BYTES` the first and the last half. Never holds much more than that."""
-    half, size = SHOWN_BYTES // 2, 0
+def _shorten(parts: Iterable[bytes], limit: int = SHOWN_BYTES) -> bytes:
+    """The parts in one; of more than `limit` bytes the first and the last half. Never holds much more than that."""
+    half, size = limit // 2, 0
     head, tail = bytearray(), bytearray()
     for part in parts:
         size += len(part)
