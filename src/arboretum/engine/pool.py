@@ -118,6 +118,7 @@ class WorktreePool:
     _step: Step
     _distances: dict[tuple[Oid, Oid], int] = field(factory=dict)
     _mutex: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+    _own: dict[int, Lease] = field(factory=dict, init=False, repr=False)  # what is held here, by number
 
     @classmethod
     def open(
@@ -220,8 +221,11 @@ class WorktreePool:
 
     def _choose(self, want: Want, run: str) -> Lease | None:
         with self._locked():
-            slots = self._files.read_all()
-            for slot in in_order_of_fitness(slots, want, self._distance):
+            # What is held here is known without a look at its record or its lock: else each slot would look at all.
+            own = {number: lease.slot for number, lease in dict(self._own).items()}
+            slots = self._files.read_all(own)
+            others = (slot for slot in slots if slot.number not in own)
+            for slot in in_order_of_fitness(others, want, self._distance):
                 if lock := self._try_lock(slot.number):
                     over = is_over_budget(slots, self.max_bytes)
                     return self._reserve(recovered(slot), lock, run, wipe=slot.wipe or over)
@@ -246,6 +250,7 @@ class WorktreePool:
         except BaseException:
             lease.unlock()
             raise
+        self._own[slot.number] = lease
         return lease
 
     def _give_back(self, lease: Lease, state: SlotState) -> None:
@@ -257,6 +262,7 @@ class WorktreePool:
             _log.warning("%s", error)
         finally:
             lease.unlock()
+            self._own.pop(lease.slot.number, None)
 
     # --- making a slot ready ----------------------------------------------------------------------------------
 

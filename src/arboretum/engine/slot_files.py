@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Mapping
 from typing import Any, Final
 
 import platformdirs
@@ -143,11 +144,15 @@ class SlotFiles:
 
     # --- records ----------------------------------------------------------------------------------------------
 
-    def read_all(self) -> list[Slot]:
-        """The records of all slots, by number. A damaged one counts as a slot whose owner died while making it."""
-        folder = os.path.join(self.root, "state")
+    def read_all(self, known: Mapping[int, Slot] | None = None) -> list[Slot]:
+        """The records of all slots, by number. A damaged one counts as a slot whose owner died while making it.
+
+        Args:
+            known: Records that need not be read, because the caller is who writes them.
+        """
+        folder, known = os.path.join(self.root, "state"), known or {}
         numbers = [int(n[:-5]) for n in os.listdir(folder) if n.endswith(".json") and n[:-5].isdigit()]
-        return [self.read(number) for number in sorted(numbers)]
+        return [known.get(number) or self.read(number) for number in sorted(numbers)]
 
     def read(self, number: int) -> Slot:
         """The record of one slot; the same rule for a damaged one."""

@@ -56,6 +56,7 @@ class SlotMaking:
     _step: Step
     keeps_template: bool = True
     _first: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+    _last: int | None = field(default=None, init=False)  # the slot that was found to be copied last
 
     @cached_property
     def ability(self) -> Ability:
@@ -195,13 +196,22 @@ class SlotMaking:
         """
         if self.templates is not None and (template := self.templates.find()) is not None:
             return template
-        known = [s for s in self._files.read_all() if s.index and s.commit and s.state is not SlotState.RETIRED]
-        for other in sorted(known, key=lambda s: (s.commit != commit, -s.used)):
-            if other.number != slot.number and self._files.ownership(other) is Ownership.OURS:
-                sibling = _sibling(other, sha256=self.repository.backend.sha256)
-                if sibling is not None:
-                    return sibling
+        if self._last is not None:  # not to look at all slots for each new one
+            last = self._files.read(self._last)
+            if last.commit == commit and (sibling := self._as_sibling(last, slot)) is not None:
+                return sibling
+        for other in sorted(self._files.read_all(), key=lambda s: (s.commit != commit, -s.used)):
+            if (sibling := self._as_sibling(other, slot)) is not None:
+                self._last = other.number
+                return sibling
         return None
+
+    def _as_sibling(self, other: Slot, slot: Slot) -> Sibling | None:
+        if not other.index or other.commit is None or other.state is SlotState.RETIRED or other.number == slot.number:
+            return None
+        if self._files.ownership(other) is not Ownership.OURS:
+            return None
+        return _sibling(other, sha256=self.repository.backend.sha256)
 
 
 def _sibling(slot: Slot, *, sha256: bool) -> Sibling | None:
