@@ -60,8 +60,13 @@ def forgotten_on_failure(repository: pygit2.Repository) -> Iterator[None]:
         raise
 
 
-def edit_index(repository: pygit2.Repository, edit: Callable[[pygit2.Index], _T]) -> _T:
+def edit_index(repository: pygit2.Repository, edit: Callable[[pygit2.Index], _T], *, make_empty: bool = True) -> _T:
     """Read the index, let `edit` change it, write it; again from the start if somebody else wrote it meanwhile.
+
+    Args:
+        repository: The handle of the worktree.
+        edit: Changes the index; what it returns is handed on.
+        make_empty: Whether an index without entries is written where there was none.
 
     Raises:
         RepositoryBusyError: Others keep writing it, or hold its lock.
@@ -72,7 +77,8 @@ def edit_index(repository: pygit2.Repository, edit: Callable[[pygit2.Index], _T]
         with forgotten_on_failure(repository):
             result = edit(index)
             if _stamp(repository) == before:
-                index.write()
+                if make_empty or len(index) or os.path.exists(_file(repository)):
+                    index.write()
                 return result
         index.read(True)
     raise RepositoryBusyError("the index keeps being changed by another program", hint="try again")
@@ -168,7 +174,7 @@ def stage_paths(repository: pygit2.Repository, common_dir: str, paths: Sequence[
         for path in dict.fromkeys(paths):
             _stage(repository, index, root, path.rstrip("/"))
 
-    edit_index(repository, edit)
+    edit_index(repository, edit, make_empty=False)  # where there is no index, a checkout writes all files
 
 
 def _stage(repository: pygit2.Repository, index: pygit2.Index, root: str, path: str) -> None:

@@ -108,7 +108,8 @@ class MemoryWorkingTree(MemoryObjects):
         view, index = self._view(record), dict(record.index)
         for path in dict.fromkeys(paths):
             self._stage_one(view, index, "" if path in {".", ""} else parse_tree_path(path.rstrip("/")))
-        self.state.set_index(record, index)
+        if index != record.index:  # with nothing to stage git does not make an index that is not there yet
+            self.state.set_index(record, index)
 
     def _stage_one(self, view: switching.WorkView, index: Snapshot, path: str) -> None:
         below = f"{path}/" if path else ""

@@ -1,4 +1,4 @@
-"""What backends do on a branch that has no commit yet."""
+"""What backends do on a branch that has no commit yet, and in a worktree that has no index yet."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ def check_a_reset_gives_a_branch_its_first_commit(maker: BackendMaker) -> None:
         bench.backend.reset(linked, bench.head(), mode)
         assert (bench.backend.head(linked).branch, bench.head(linked)) == ("refs/heads/fresh", bench.head())
         assert bench.status(linked) == status
+
+
+@check("stage", "checkout")
+def check_a_worktree_without_files_gets_them_by_a_checkout(maker: BackendMaker) -> None:
+    """Before there is an index a checkout writes all files, also after something was staged where there was nothing."""
+    bench = maker.repository({"a": "1\n", "lib/b": "1\n"})
+    branch = bench.branch("topic")
+    linked = bench.worktree(spec=WorktreeSpec("/x", branch=branch, checkout=False))
+    bench.backend.stage(linked, ["."])
+    assert bench.status(linked) == {"a": "D.", "lib/b": "D."}
+    bench.backend.checkout(linked, branch)
+    assert bench.status(linked) == {}
+    assert set(bench.files(linked)) - {".git"} == {"a", "lib/b"}
 
 
 CHECKS = collected(globals())
