@@ -196,7 +196,10 @@ def test_no_name_is_broken_on_a_narrow_terminal(width: int, monkeypatch: pytest.
     """A table that does not fit becomes paragraphs: every name stays in one piece, and nothing is left out."""
     renderer = Renderer(io.StringIO(), io.StringIO())
     monkeypatch.setattr(Renderer, "console", lambda self, stream: Console(file=stream, width=width))
-    rows = [("", "20261125-172008-6a1897676", "2026-11-25 17:20", "a title of some length"), ("✓", "short", "", "x")]
+    rows = [
+        ("", "20261125-172008-6a1897676", "2026-11-25 17:20", "a title of some length" + " and more" * 12),
+        ("✓", "short", "", "x"),
+    ]
     renderer.table("Runs", ("", "run", "started", "what"), rows)
     shown = renderer.out.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
     assert "20261125-172008-6a1897676" in shown

@@ -153,6 +153,15 @@ def test_what_was_found_can_be_read_where_nothing_can_be_written(
         assert arboretum("-C", builder.path, "why", "last", "right").code == 0
 
 
+def test_the_demo_leaves_nothing_behind(arboretum: Arboretum, tmp_path: Path) -> None:
+    """Neither its repository nor what its tests make in the folder for temporary files stays."""
+    (tmp_path / "temporary").mkdir()
+    done = arboretum("demo", "--repeats", "1", TMPDIR=str(tmp_path / "temporary"))
+    assert done.code in {0, 1, 3}, done.err
+    assert "slice-end" in done.out
+    assert os.listdir(tmp_path / "temporary") == []
+
+
 def test_dry_run_makes_nothing(builder: RepositoryBuilder, arboretum: Arboretum, tmp_path: Path) -> None:
     """--dry-run checks the plan and lists what would be tried, in order, and leaves no trace."""
     plan = tmp_path / "plan.toml"

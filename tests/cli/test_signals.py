@@ -62,6 +62,7 @@ def test_a_signal_ends_the_run_cleanly(project: Path, tmp_path: Path, arboretum:
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
     assert "Traceback" not in err
+    assert err.count("stopping what runs") == 1
     check_clean(project, tmp_path, arboretum, nap, before)
     listed = arboretum("-C", project, "history", "--format", "json")
     assert [run["status"] for run in listed.json["runs"]] == ["interrupted"]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from arboretum.engine.events import (
     RunFinished,
     RunStarted,
+    RunStopping,
     SlotChanged,
     TrialFinished,
     TrialOutput,
@@ -50,6 +51,7 @@ events = st.one_of(
     st.builds(TrialFinished, run=texts, trial=trials, time=numbers),
     st.builds(VerdictReached, run=texts, judgement=judgements, time=numbers),
     st.builds(RunFinished, run=texts, status=texts, duration=numbers, time=numbers),
+    st.builds(RunStopping, run=texts, time=numbers),
     st.builds(SlotChanged, run=texts, slot=texts, state=texts, previous=texts, lease=texts, time=numbers),
 )  # fmt: skip
 

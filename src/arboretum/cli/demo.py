@@ -72,6 +72,8 @@ def demo(
             command=CommandSpec((sys.executable, *plan.command.argv[1:])),
             repeats=repeats or plan.repeats,
             timeout=timeout or plan.timeout,
+            # pytest's own folder in /tmp would stay behind, and cleaning up there can take longer than a trial
+            env=plan.env if keep else {**plan.env, "PYTEST_DEBUG_TEMPROOT": folder},
         )
         with Repository.open(path, backend=context.backend) as repository:
             result = carry_out(

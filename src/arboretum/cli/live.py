@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from attrs import define, field
 
 from arboretum.durations import format_duration
-from arboretum.engine.events import RunStarted, TrialFinished, TrialOutput, TrialStarted, VerdictReached
+from arboretum.engine.events import RunStarted, RunStopping, TrialFinished, TrialOutput, TrialStarted, VerdictReached
 from arboretum.events import Event, Observer
 from arboretum.report.exhibits import printable
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two plain lines that could as well be left out.
 QUIET_SECONDS = 2.0
+#: Said when a signal ends a run, for that may take a while.
+STOPPING = "stopping what runs, which gets its grace period; once more ends it at once"
 
 
 class Display(Observer, Protocol):
@@ -118,6 +120,9 @@ class LiveDisplay:
         if isinstance(event, VerdictReached):
             self._said = True
             self.renderer.verdict(event.judgement)
+        elif isinstance(event, RunStopping):
+            self._said = True
+            self.renderer.err_console.print(STOPPING)
 
     def _renderable(self) -> RenderableType:
         from rich.console import Group
@@ -182,6 +187,8 @@ class PlainDisplay:
         elif isinstance(event, VerdictReached):
             found = event.judgement
             yield f"{found.hypothesis}: {found.verdict} ({found.reason}, confidence {found.confidence:.2f})"
+        elif isinstance(event, RunStopping):
+            yield STOPPING
         elif isinstance(event, TrialFinished):
             now, progress = time.monotonic(), self.progress
             if now - self._last >= QUIET_SECONDS or progress.finished == progress.planned:

@@ -27,6 +27,8 @@ _MARKS = {"supported": "✓", "falsified": "✗", "inconclusive": "?"}
 _NARROW = 72
 #: The width where nobody watches: a line in a pipe is never folded, so that it can be searched and cut.
 _UNFOLDED = 10_000
+#: Columns that are not wider are never folded: ids, dates and states, which are copied.
+_KEPT_WHOLE = 28
 
 
 @define(eq=False)
@@ -119,6 +121,8 @@ class Renderer:
         table = Table(box=None, pad_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold")
+        for place, wide in zip(table.columns, widths, strict=False):
+            place.no_wrap = wide - 2 <= _KEPT_WHOLE
         for row in rows:
             table.add_row(*map(Text, row))
         self.show(table)

@@ -80,6 +80,13 @@ class VerdictReached(RunEvent):
 
 
 @frozen(kw_only=True)
+class RunStopping(RunEvent):
+    """A signal asked the run to end: what runs is being stopped. Shown live; not kept in the journal."""
+
+    type = "run-stopping"
+
+
+@frozen(kw_only=True)
 class RunFinished(RunEvent):
     """The run ended: ``done``, ``interrupted`` or ``failed``."""
 

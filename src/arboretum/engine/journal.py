@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, Self
 
 from attrs import define, field, frozen
 
-from arboretum.engine.events import RunEvent, RunFinished, SlotChanged, TrialFinished, TrialOutput
+from arboretum.engine.events import RunEvent, RunFinished, RunStopping, SlotChanged, TrialFinished, TrialOutput
 from arboretum.engine.model import Trial, check_identifier
 from arboretum.engine.records import event_line, event_of_line
 from arboretum.engine.steps import Step, no_step
@@ -28,6 +28,7 @@ from arboretum.events import Event
 
 _log = logging.getLogger(__name__)
 
+_ONLY_LIVE: Final = (TrialOutput, SlotChanged, RunStopping)
 _EVENTS_FILE: Final = "events.jsonl"
 _SYNC_SECONDS: Final = 1.0
 #: Bytes at the end of a journal in which its last event is looked for; that of an ended run takes some two hundred.
@@ -126,8 +127,8 @@ class Journal:
             self._synced = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event of this run; lines of output and other runs' events are left out."""
-        if isinstance(event, RunEvent) and event.run == self.run and not isinstance(event, (TrialOutput, SlotChanged)):
+        """Take note of an event of this run; what is only shown live and other runs' events are left out."""
+        if isinstance(event, RunEvent) and event.run == self.run and not isinstance(event, _ONLY_LIVE):
             self.write(event)
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ _EVENTS: Final[Mapping[str, type[events.RunEvent]]] = {
         events.TrialOutput,
         events.TrialFinished,
         events.VerdictReached,
+        events.RunStopping,
         events.RunFinished,
         events.SlotChanged,
     )

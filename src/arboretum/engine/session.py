@@ -14,7 +14,7 @@ from attrs import define, field
 
 from arboretum.engine.cache_key import shared_fields
 from arboretum.engine.dispatcher import Dispatcher
-from arboretum.engine.events import RunFinished, RunStarted
+from arboretum.engine.events import RunFinished, RunStarted, RunStopping
 from arboretum.engine.executor import Executor
 from arboretum.engine.housekeeping import keep_house
 from arboretum.engine.journal import Journal, JournalContents, new_run_id, read_journal, runs_folder
@@ -201,9 +201,11 @@ class Session:
 
     def stop(self) -> None:
         """End the run in order; a second call does not wait for anything. Signals come here."""
-        self._stopped = True
+        first, self._stopped = not self._stopped, True
         if self._dispatcher is not None:
             self._dispatcher.stop()
+        if first:
+            self.observers(RunStopping(run=self.run))
 
     async def __aenter__(self) -> Self:
         self._signals.enter_context(on_signals(self.stop))
