@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-import tempfile
 from pathlib import Path
 
 from arboretum import Repository
@@ -12,14 +11,14 @@ from arboretum.engine.pool import WorktreePool
 from arboretum.engine.slots import Want
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
-from tests.benchmarks.measure import Row, cache_folder, compare, interleave
+from tests.benchmarks.measure import Row, compare, interleave, workplace
 
 
 def run(scale: float) -> list[Row]:
     """A slot of 5,000 files moved to and fro."""
     rounds = max(1, round(5 * scale))
-    with tempfile.TemporaryDirectory() as name:
-        return _moved(Path(name), rounds, files=5000 if scale >= 1 else 500)
+    with workplace() as folder:
+        return _moved(folder, rounds, files=5000 if scale >= 1 else 500)
 
 
 def _moved(folder: Path, rounds: int, *, files: int) -> list[Row]:
@@ -30,7 +29,7 @@ def _moved(folder: Path, rounds: int, *, files: int) -> list[Row]:
     ends = (oids[1], oids[51])
     tree = str(folder / "plain")
     builder.git("worktree", "add", "-q", "--detach", tree, ends[0])
-    with Repository.open(builder.path) as repository, cache_folder(str(folder / "cache")):
+    with Repository.open(builder.path) as repository:
         pool = WorktreePool.open(repository, size=1)
 
         def move(oid: Oid) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,7 @@ from arboretum.engine.run import run_plan
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
 from tests.benchmarks.curves import FLAT, LINEAR, Curves, clocked, sizes_of
-from tests.benchmarks.measure import Row, Timed, cache_folder
+from tests.benchmarks.measure import Row, Timed, workplace
 
 WORKTREES: Final = (1, 10, 100, 1000)
 COMMITS: Final = (100, 1000, 10_000, 100_000)
@@ -26,9 +25,9 @@ COMMITS: Final = (100, 1000, 10_000, 100_000)
 
 def run(scale: float) -> Iterator[Row]:
     """Curves to 1,000 worktrees and 100,000 commits; the two smallest sizes when short."""
-    with tempfile.TemporaryDirectory(prefix="arboretum-bench-") as name, cache_folder(f"{name}/cache"):
-        yield from _by_worktrees(Path(name), sizes_of(scale, WORKTREES))
-        yield from _by_commits(Path(name), sizes_of(scale, COMMITS))
+    with workplace() as folder:
+        yield from _by_worktrees(folder, sizes_of(scale, WORKTREES))
+        yield from _by_commits(folder, sizes_of(scale, COMMITS))
 
 
 # Worktrees ---------------------------------------------------------------------------------------

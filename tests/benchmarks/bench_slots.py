@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from arboretum.engine.slots import Want
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid
 from tests.benchmarks.curves import LINEAR, Curves, clocked, sizes_of
-from tests.benchmarks.measure import Row, Timed, cache_folder
+from tests.benchmarks.measure import Row, Timed, workplace
 
 FILES: Final = (100, 1000, 10_000, 50_000)
 SLOTS: Final = (1, 10, 100, 1000)
@@ -32,9 +31,9 @@ _CHANGED: Final = 50
 
 def run(scale: float) -> Iterator[Row]:
     """Curves to 50,000 files and to 1,000 slots; the two smallest sizes when short."""
-    with tempfile.TemporaryDirectory(prefix="arboretum-bench-") as name, cache_folder(f"{name}/cache"):
-        yield from _by_files(Path(name), sizes_of(scale, FILES))
-        yield from _by_slots(Path(name), sizes_of(scale, SLOTS))
+    with workplace() as folder:
+        yield from _by_files(folder, sizes_of(scale, FILES))
+        yield from _by_slots(folder, sizes_of(scale, SLOTS))
 
 
 # Files -------------------------------------------------------------------------------------------

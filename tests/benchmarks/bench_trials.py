@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 import tracemalloc
 from pathlib import Path
@@ -14,7 +13,7 @@ from arboretum.engine.model import CommandSpec, Hypothesis, Plan
 from arboretum.engine.run import run_plan
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from tests.benchmarks.each_ways import JjRun, all_passed, gnu_parallel
-from tests.benchmarks.measure import Row, Timed, cache_folder, compare, growth, interleave
+from tests.benchmarks.measure import Row, Timed, compare, growth, interleave, workplace
 
 SLOTS = 8
 JOBS = 24
@@ -26,10 +25,10 @@ def run(scale: float) -> list[Row]:
     """1,000 hypotheses of `true`; 10,000 known ones; the curves to there; 24 jobs in a repository of 5,000 files."""
     rounds = max(1, round(5 * scale))
     full = scale >= 1
-    with tempfile.TemporaryDirectory() as name, cache_folder(f"{name}/cache"):
+    with workplace() as folder:
         return [
-            *_hypotheses(Path(name), sizes=(1, 10, 100, 1000, 10_000) if full else (1, 10, 100)),
-            *_many_files(Path(name), rounds, files=5000 if full else 200),
+            *_hypotheses(folder, sizes=(1, 10, 100, 1000, 10_000) if full else (1, 10, 100)),
+            *_many_files(folder, rounds, files=5000 if full else 200),
         ]
 
 

@@ -10,9 +10,11 @@ import math
 import os
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from attrs import field, frozen
 
@@ -176,6 +178,13 @@ def slope(points: Mapping[int, float], *, span: float = 10.0) -> float:
         return 0.0
     xs, ys = [math.log(size) for size in kept], [math.log(points[size]) for size in kept]
     return statistics.linear_regression(xs, ys).slope
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """A folder for a while, with the pools of this process in it."""
+    with tempfile.TemporaryDirectory(prefix="arboretum-bench-") as name, cache_folder(f"{name}/cache"):
+        yield Path(name)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class SlotReset:
     ) -> tuple[tuple[StatusEntry, ...], Survey]:
         """Bring the tracked files to `commit`.
 
-        A slot that stands there with the index of its last proof and without a changed file keeps its files as they are:
+        A slot that stands there with the index of its last proof and without a changed file keeps its files:
         repeats, and trials that differ only in their environment, write nothing (but the index, where git is quicker).
 
         Returns:
