@@ -93,6 +93,17 @@ def test_split_describes_where_a_file_is_wrong(command: Any, tmp_path: Path) -> 
     assert command("split", str(tmp_path / "none.toml"))[0] == 2
 
 
+def test_a_wrong_value_is_told_without_a_hint_that_leads_nowhere(command: Any, tmp_path: Path) -> None:
+    """A mistake in a file is not sent to the help of the command, which says nothing of files."""
+    path = tmp_path / "wrong.toml"
+    path.write_text('command = "true"\n[[task]]\nid = "a/b"\nscope = ["/a"]\n')
+    assert "cannot be a task id" in command("orchestrate", str(path))[2]
+    path.write_text('merge = "maybe"\ncommand = "true"\n[[task]]\nid = "a"\nscope = ["/a"]\n')
+    code, _, said = command("orchestrate", str(path))
+    assert (code, "--help" in said) == (2, False)
+    assert "wrong.toml:1: merge" in said
+
+
 def test_one_big_task_is_decomposed_and_can_be_orchestrated(
     command: Any, builder: RepositoryBuilder, tmp_path: Path
 ) -> None:

@@ -19,7 +19,14 @@ from attrs import define
 from arboretum.bootstrap import DEFAULT_BACKEND
 from arboretum.cli.exit_codes import ExitCode, exit_code_for
 from arboretum.cli.render import Renderer
-from arboretum.errors import ArboretumError, EngineError, InterruptedRunError, RevisionNotFoundError, UsageError
+from arboretum.errors import (
+    ArboretumError,
+    EngineError,
+    InputFileError,
+    InterruptedRunError,
+    RevisionNotFoundError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from arboretum.repository import Repository
@@ -179,7 +186,7 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
     except ArboretumError as error:
         exit_code = exit_code_for(error)
-        if exit_code is ExitCode.USAGE and not error.hint:
+        if exit_code is ExitCode.USAGE and not error.hint and not isinstance(error, InputFileError):
             command = next((word for word in arguments if word in COMMANDS), "")
             error.hint = f"see arboretum {command} --help".replace("  ", " ")
         renderer.error(error, causes=verbose)

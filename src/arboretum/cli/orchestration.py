@@ -95,7 +95,9 @@ def _loaded(context: Context, tasks: str | None, base: str | None) -> TaskPlan:
     from arboretum.orchestration.task_file import load_tasks
 
     if tasks is None:
-        raise UsageError("there is no task file", hint="arboretum split tasks.toml, or --describe TEXT")
+        raise UsageError(
+            "there is no task file", hint="name one: tasks.toml; `arboretum split --describe TEXT` makes one"
+        )
     plan = load_tasks(os.path.join(context.folder, tasks))
     return evolve(plan, base=base) if base is not None else plan
 

@@ -420,6 +420,7 @@ def check_identifier(text: str, *, what: str = "id") -> str:
         or ".." in text
     ):
         raise InvalidValueError(
-            f"{text!r} cannot be an {what}", hint="use letters, digits, '.', '_' and '-', not starting with '.' or '-'"
+            f"{text!r} cannot be {'an' if what[0] in 'aeiou' else 'a'} {what}",
+            hint="use letters, digits, '.', '_' and '-', not starting with '.' or '-'",
         )
     return text
