@@ -93,15 +93,24 @@ def run(scale: float) -> list[Row]:
     )
     curves = Curves("orchestration", "tasks")
     for size in sizes_of(scale, (5, 50, 500, 2000)):
-        ways: dict[str, Timed] = {"overhead of tasks that change a file": partial(_overhead_of, size)}
+        ways: dict[str, Timed] = {
+            "overhead of tasks that change a file": partial(
+                _overhead_of, size, writes=True
+            ),  # the repository grows, too
+            "overhead of tasks that change nothing": partial(_overhead_of, size, writes=False),
+        }
         if size <= 500:  # more take the script many minutes: its slope is steep enough to be seen by then
             ways["the script's"] = partial(_scripted_overhead, size)
         curves.add(size, ways, large=True)
-    return [*rows, *curves.rows({"overhead of tasks that change a file": ("the script's", LINEAR)})]
+    against = {
+        "overhead of tasks that change a file": ("the script's", LINEAR),
+        "overhead of tasks that change nothing": ("", LINEAR),
+    }
+    return [*rows, *curves.rows(against)]
 
 
-def _overhead_of(count: int) -> float:
-    return count * orchestrated(count, writes=True)
+def _overhead_of(count: int, *, writes: bool) -> float:
+    return count * orchestrated(count, writes=writes)
 
 
 def _scripted_overhead(count: int) -> float:
