@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from arboretum.backends.libgit2 import Pygit2Backend
-from arboretum.errors import ObjectMissingError, RevisionNotFoundError, UnbornHeadError, UnsupportedOperationError
+from arboretum.errors import (
+    GitOperationError,
+    ObjectMissingError,
+    RevisionNotFoundError,
+    UnbornHeadError,
+    UnsupportedOperationError,
+)
 from arboretum.testing.builders import RepositoryBuilder
 from arboretum.testing.strategies import edited_trees, file_trees
 from arboretum.values import FileMode, LogQuery, Oid, Revision, Signature, TreeEntry
@@ -230,3 +237,26 @@ def test_a_commit_keeps_text_that_is_no_utf8(scratch):
         tree=found.tree, parents=[], message=found.message, author=found.author, committer=found.committer
     )
     assert again == bare
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_head_is_that_of_the_repository_that_is_there_now(tmp_path: Path, packed: bool) -> None:
+    """HEAD is never told of a repository that is gone, whether or not another one has taken its place."""
+    place = str(tmp_path / "place")
+
+    def made(text: str) -> Oid:
+        builder = RepositoryBuilder.init(place)
+        oid = builder.commit({"file": text})
+        if packed:
+            builder.git("pack-refs", "--all")
+        return oid
+
+    first = made("one")
+    backend = Pygit2Backend.open(place)
+    assert backend.head(place).oid == first
+    shutil.rmtree(place)
+    with pytest.raises(GitOperationError):
+        backend.head(place)
+    second = made("another")
+    assert backend.head(place).oid == second != first
+    backend.close()
