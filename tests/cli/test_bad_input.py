@@ -115,6 +115,18 @@ def test_a_refusal_says_what_can_be_done(project: Path, arboretum: Arboretum, wo
     assert "only linked ones" in done.err or ("git worktree list" in done.err and ".." not in done.err)
 
 
+def test_files_are_named_from_where_one_is(project: Path, tmp_path: Path, arboretum: Arboretum) -> None:
+    """With -C a plan and a task file are looked for in the current folder, by every command."""
+    (tmp_path / "plan.toml").write_text(GOOD + "[[hypothesis]]\nid = 'a'\nref = 'main'\n")
+    (tmp_path / "tasks.toml").write_text("command = 'true'\n[[task]]\nid = 'a'\nscope = ['/a']\n")
+    for words in (("run", "plan.toml"), ("orchestrate", "tasks.toml")):
+        done = arboretum("-C", project, *words, "--dry-run", cwd=tmp_path)
+        assert done.code == 0, done.err
+    done = arboretum("-C", project, "split", "tasks.toml", "--no-measure", "--output", "plan.json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert (tmp_path / "plan.json").exists()
+
+
 def test_a_shallow_clone_is_told_as_that(project: Path, tmp_path: Path, arboretum: Arboretum) -> None:
     """A commit that a shallow clone does not have is told with how to get it; `doctor` says it, too."""
     clone = tmp_path / "shallow"

@@ -148,7 +148,13 @@ Shell completion: eval "$(_ARBORETUM_COMPLETE=bash_source arboretum)" (or zsh_so
 """,
 )
 @click.version_option(package_name="arboretum", message="arboretum %(version)s")
-@click.option("-C", "folder", default=".", metavar="DIR", help="Work on the repository that DIR lies in.")
+@click.option(
+    "-C",
+    "folder",
+    default=".",
+    metavar="DIR",
+    help="Work on the repository that DIR lies in. Worktrees are named from there, files from where you are.",
+)
 @click.option("--backend", default=DEFAULT_BACKEND, show_default=True, help="The library that talks to git.")
 @click.option("-q", "--quiet", count=True, help="Say less: results and errors only.")
 @click.option("-v", "--verbose", count=True, help="Say more; twice: everything, with the causes of errors.")

@@ -78,10 +78,10 @@ def split(
                 raise UsageError("say either a task file or --describe")
             plan = _decomposed(repository, describe, program, task_command, max_tasks=max_tasks, base=base, jobs=jobs)
         else:
-            plan = _loaded(context, tasks, base)
+            plan = _loaded(tasks, base)
         found = plan_split(repository, plan, jobs=jobs, measure=not no_measure)
     if target is not None:
-        _write(os.path.join(context.folder, target), json.dumps(task_file_document(plan), indent=2) + "\n")
+        _write(target, json.dumps(task_file_document(plan), indent=2) + "\n")
     if output == "json":
         context.renderer.json(split_document(found))
     elif output == "mermaid":
@@ -91,14 +91,14 @@ def split(
     return ExitCode.HOLDS
 
 
-def _loaded(context: Context, tasks: str | None, base: str | None) -> TaskPlan:
+def _loaded(tasks: str | None, base: str | None) -> TaskPlan:
     from arboretum.orchestration.task_file import load_tasks
 
     if tasks is None:
         raise UsageError(
             "there is no task file", hint="name one: tasks.toml; `arboretum split --describe TEXT` makes one"
         )
-    plan = load_tasks(os.path.join(context.folder, tasks))
+    plan = load_tasks(tasks)
     return evolve(plan, base=base) if base is not None else plan
 
 
@@ -179,7 +179,7 @@ def orchestrate(
     targets = board_reports(reports)
     with context.repository() as repository:
         if dry_run:
-            found = plan_split(repository, _loaded(context, tasks, base), jobs=jobs)
+            found = plan_split(repository, _loaded(tasks, base), jobs=jobs)
             if output == "json":
                 context.renderer.json(split_document(found))
             else:
@@ -300,7 +300,7 @@ def _carried_out(
     elif retry:
         raise UsageError("--retry needs --resume RUN")
     else:
-        plan = _loaded(context, tasks, base)
+        plan = _loaded(tasks, base)
         limits = _limits(repository, plan, jobs, site)
         display = display_for(context.renderer)
         orchestrator = Orchestrator.start(
