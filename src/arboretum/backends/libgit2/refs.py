@@ -126,6 +126,14 @@ def _direct(repository: pygit2.Repository, name: str, old: str) -> pygit2.Refere
     return reference
 
 
+def refuse_collision(repository: pygit2.Repository, new: RefName, *, but: RefName | None = None) -> None:
+    """Raise RefExistsError when `new` is taken, or is a folder of another ref (than `but`) or the other way round."""
+    for raw in repository.raw_listall_references():
+        name = raw.decode("utf-8", "surrogateescape")
+        if name != but and new.collides_with(name):
+            raise RefExistsError(f"there is a branch {RefName(name).short!r} already")
+
+
 class Refs(Session):
     """The `RefStore` of libgit2."""
 
@@ -183,22 +191,11 @@ class Refs(Session):
             raise RefNotFoundError(f"there is no branch {old.short!r}")
         if old == new:
             return
-        self._refuse_name(repository, old, new)
+        refuse_collision(repository, new, but=old)  # libgit2 notices only when it has deleted the old ref
         sign_reflogs(repository)
         with self.lock():
             patiently(lambda: self._rename(repository, old, new), _REF_LOCK_TIMEOUT)
             self._take_along(old, new)
-
-    @staticmethod
-    def _refuse_name(repository: pygit2.Repository, old: RefName, new: RefName) -> None:
-        """Raise RefExistsError when `new` is taken, or is a folder of another ref or the other way round.
-
-        libgit2 notices the latter only when it has deleted the old ref.
-        """
-        for raw in repository.raw_listall_references():
-            name = raw.decode("utf-8", "surrogateescape")
-            if name != old and new.collides_with(name):
-                raise RefExistsError(f"there is a branch {RefName(name).short!r} already")
 
     @staticmethod
     def _rename(repository: pygit2.Repository, old: RefName, new: RefName) -> None:

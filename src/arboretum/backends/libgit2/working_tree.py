@@ -18,7 +18,7 @@ from arboretum.backends.libgit2.merging import merge_trees
 from arboretum.backends.libgit2.modes import mode_of, oid_of
 from arboretum.backends.libgit2.native import staged_as
 from arboretum.backends.libgit2.objects import diff_entries, pygit2_tree
-from arboretum.backends.libgit2.refs import born_head, follow, head_of, move_ref, sign_reflogs
+from arboretum.backends.libgit2.refs import born_head, follow, head_of, move_ref, refuse_collision, sign_reflogs
 from arboretum.backends.libgit2.staging import (
     below_link,
     blob_of_file,
@@ -169,6 +169,8 @@ class Files(Worktrees):
             self._refuse_taken(branch, repository)
         if force:
             write_all(repository, commit.tree)
+            # libgit2 leaves entries of the index alone whose files are gone and of which neither commit knows
+            edit_index(repository, lambda index: index.read_tree(commit.tree))
         else:
             self._switch(repository, head, commit.tree)
         sign_reflogs(repository)
@@ -230,6 +232,8 @@ class Files(Worktrees):
         if mode is ResetMode.HARD:
             self._ready(worktree, "reset", commit.tree)
         before = head_of(repository)
+        if before.oid is None and before.branch is not None:
+            refuse_collision(repository, before.branch)  # libgit2 notices only when it has written the files
         if mode is not ResetMode.SOFT:
             fresh_index(repository)
         if mode is ResetMode.HARD:

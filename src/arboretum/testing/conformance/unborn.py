@@ -15,7 +15,7 @@ def check_branches_are_not_born_beside_those_they_collide_with(maker: BackendMak
         bench = maker.repository({"a": "1\n", "b": "1\n"})
         linked = bench.worktree(spec=WorktreeSpec("/x", orphan=RefName.branch(unborn)))
         bench.branch(other)
-        for mode in (ResetMode.SOFT, ResetMode.MIXED):
+        for mode in ResetMode:
             with refused(RefExistsError, bench):
                 bench.backend.reset(linked, bench.head(), mode)
         bench.write({"new": "1\n"}, linked)

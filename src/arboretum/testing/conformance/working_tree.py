@@ -229,6 +229,19 @@ def check_checkout_keeps_local_changes(maker: BackendMaker) -> None:
 
 
 @check("checkout")
+def check_forced_checkouts_leave_nothing_staged(maker: BackendMaker) -> None:
+    """By force the index becomes the target's, also where it has files that are gone and in neither commit."""
+    bench = maker.repository({"a": "1\n"})
+    bench.branch("topic")
+    bench.write({"a": "2\n", "b": "1\n"})
+    bench.backend.stage(bench.path, ["a", "b"])
+    bench.write({"b": None})
+    bench.backend.checkout(bench.path, RefName.branch("topic"), force=True)
+    assert bench.status() == {}
+    assert dict(bench.files()) == {"a": b"1\n"}
+
+
+@check("checkout")
 def check_checkout_refuses_branches_in_use(maker: BackendMaker) -> None:
     """A branch that another worktree is on is not checked out, nor one that is not there."""
     bench = maker.repository()
