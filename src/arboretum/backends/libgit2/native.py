@@ -74,6 +74,20 @@ def changed_files(repository: pygit2.Repository, index: pygit2.Index, paths: Ite
     return pygit2.Diff.from_c(bytes(ffi.buffer(made)[:]), repository)
 
 
+def write_tree_over(repository: pygit2.Repository, tree: pygit2.Tree) -> None:
+    """Bring the files and the index to `tree`, whatever is there; files that are in neither stay.
+
+    The baseline is `tree` itself. Against the last commit, libgit2's default, files that this one has and the index has
+    not are deleted, though they are untracked; and nothing is written where it has a missing thing of another kind.
+    """
+    options, native = ffi.new("git_checkout_options *"), ffi.new("git_object **")
+    check_error(C.git_checkout_options_init(options, _OPTIONS_VERSION))
+    options.checkout_strategy = int(CheckoutStrategy.FORCE)
+    ffi.buffer(native)[:] = tree._pointer[:]
+    options.baseline = ffi.cast("git_tree *", native[0])
+    check_error(C.git_checkout_tree(repository._repo, native[0], options))
+
+
 def write_files(repository: pygit2.Repository, tree: pygit2.Tree, paths: Iterable[str]) -> None:
     """Write the files that `tree` has at `paths`, whatever is there. The index is left alone.
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Container, Iterable, Sequence
 
 import pygit2
 from attrs import define, field
-from pygit2.enums import CheckoutStrategy, DeltaStatus
+from pygit2.enums import DeltaStatus
 from pygit2.enums import FileMode as NativeMode
 
 from arboretum.backends.libgit2.handles import files_of
-from arboretum.backends.libgit2.native import changed_files, paths_of, staged_as, write_files
+from arboretum.backends.libgit2.native import changed_files, paths_of, staged_as, write_files, write_tree_over
 from arboretum.backends.libgit2.staging import edit_index, forgotten_on_failure, fresh_index, is_ignored, parents_of
 from arboretum.errors import GitOperationError
 from arboretum.values import ChangeKind, DiffEntry, FileMode
@@ -21,9 +21,9 @@ from arboretum.values import ChangeKind, DiffEntry, FileMode
 
 def write_all(repository: pygit2.Repository, tree: pygit2.Tree) -> None:
     """Bring all files of the worktree, and the index, to `tree`, whatever was there; untracked files elsewhere stay."""
-    make_way(repository, tree)
+    _unlink_all(repository, tree)
     with forgotten_on_failure(repository):
-        repository.checkout_tree(tree, strategy=CheckoutStrategy.FORCE)  # type: ignore[no-untyped-call]  # pygit2's own
+        write_tree_over(repository, tree)
 
 
 def write_paths(repository: pygit2.Repository, tree: pygit2.Tree, paths: Sequence[str]) -> None:
@@ -33,33 +33,6 @@ def write_paths(repository: pygit2.Repository, tree: pygit2.Tree, paths: Sequenc
         if os.path.islink(os.path.join(root, place)):
             os.unlink(os.path.join(root, place))  # the outer ones first: libgit2 would write through them
     write_files(repository, tree, paths)
-
-
-def make_way(repository: pygit2.Repository, tree: pygit2.Tree) -> None:
-    """Let libgit2 write all of `tree` where it belongs, when it compares what is there with the last commit."""
-    _unlink_all(repository, tree)
-    if not repository.head_is_unborn:
-        _fill_gaps(files_of(repository), repository.head.peel(pygit2.Tree), tree)
-
-
-def _fill_gaps(folder: str, old: pygit2.Tree, new: pygit2.Tree) -> None:
-    """Put something where `old` has a missing thing of another kind than `new`: libgit2 would write nothing there."""
-    wanted = {entry.raw_name: entry for entry in new}
-    for entry in old:
-        other = wanted.get(entry.raw_name)
-        if other is None or other.id == entry.id:
-            continue
-        path = os.path.join(folder, os.fsdecode(entry.raw_name or b""))
-        if isinstance(entry, pygit2.Tree) and isinstance(other, pygit2.Tree):
-            if os.path.isfile(path):  # links are gone by now
-                os.unlink(path)
-            _fill_gaps(path, entry, other)
-        elif entry.filemode != other.filemode and not os.path.lexists(path):
-            if entry.filemode in {NativeMode.TREE, NativeMode.COMMIT}:
-                os.makedirs(path)
-            else:
-                os.makedirs(folder, exist_ok=True)
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL))
 
 
 def _unlink_all(repository: pygit2.Repository, tree: pygit2.Tree) -> None:

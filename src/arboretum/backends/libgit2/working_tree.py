@@ -32,7 +32,6 @@ from arboretum.backends.libgit2.staging import (
 from arboretum.backends.libgit2.survey import survey
 from arboretum.backends.libgit2.switching import (
     clean_files,
-    make_way,
     overwritten,
     remove_file,
     require_files,
@@ -54,8 +53,6 @@ from arboretum.errors import (
     UnbornHeadError,
 )
 from arboretum.values import FileMode, Head, Oid, RefName, ResetMode, Signature, StatusEntry
-
-_RESET = {ResetMode.SOFT: NativeReset.SOFT, ResetMode.MIXED: NativeReset.MIXED, ResetMode.HARD: NativeReset.HARD}
 
 
 class Files(Worktrees):
@@ -237,10 +234,10 @@ class Files(Worktrees):
         if mode is not ResetMode.SOFT:
             fresh_index(repository)
         if mode is ResetMode.HARD:
-            make_way(repository, commit.tree)
+            write_all(repository, commit.tree)
         sign_reflogs(repository)
         with forgotten_on_failure(repository):
-            repository.reset(commit.id, _RESET[mode])
+            repository.reset(commit.id, NativeReset.SOFT if mode is ResetMode.SOFT else NativeReset.MIXED)
         if before.oid is not None:
             repository.create_reference_direct("ORIG_HEAD", pygit2.Oid(hex=before.oid), True, "")
         repository.state_cleanup()

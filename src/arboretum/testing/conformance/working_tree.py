@@ -228,6 +228,23 @@ def check_checkout_keeps_local_changes(maker: BackendMaker) -> None:
     assert bench.files()["extra"] == b"mine"
 
 
+@check("checkout", "reset")
+def check_force_keeps_untracked_files(maker: BackendMaker) -> None:
+    """A file that HEAD has and the index has not is untracked: a forced checkout and a hard reset let it be."""
+    for forced in ("checkout", "reset"):
+        bench = maker.repository({"a": "1\n"})
+        first, second = bench.head(), bench.commit({"b": "committed\n", "lib/c": "committed\n"})
+        bench.backend.reset(bench.path, first, ResetMode.MIXED)
+        bench.backend.reset(bench.path, second, ResetMode.SOFT)
+        bench.write({"b": "mine\n", "lib/c": "mine\n"})
+        if forced == "checkout":
+            bench.backend.checkout(bench.path, first, force=True)
+        else:
+            bench.backend.reset(bench.path, first, ResetMode.HARD)
+        assert bench.status() == {"b": "??", "lib/c": "??"}
+        assert dict(bench.files()) == {"a": b"1\n", "b": b"mine\n", "lib/c": b"mine\n"}
+
+
 @check("checkout")
 def check_forced_checkouts_leave_nothing_staged(maker: BackendMaker) -> None:
     """By force the index becomes the target's, also where it has files that are gone and in neither commit."""
