@@ -67,7 +67,8 @@ class TomlDocument:
         except FileNotFoundError as error:
             raise InputFileError(f"there is no such {kind}", path=path, hint="check the path") from error
         except OSError as error:
-            raise InputFileError(f"the {kind} cannot be read: {error.strerror}", path=path) from error
+            hint = "name a file that you may read"
+            raise InputFileError(f"the {kind} cannot be read: {error.strerror}", path=path, hint=hint) from error
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:

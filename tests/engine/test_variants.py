@@ -142,11 +142,11 @@ def test_a_request_has_all_that_an_executor_needs(builder: RepositoryBuilder) ->
 
 
 def test_unknown_revisions_are_told_with_their_line(builder: RepositoryBuilder) -> None:
-    """A revision that names nothing is an error with file, line and key, or a usage error without a file."""
+    """A revision that names nothing is an error with file, line and key, or with the hypothesis without a file."""
     with Repository.open(builder.path) as repository:
         validate(plan(Hypothesis(id="h", ref="end"), base="main"), repository)
         bad = plan(Hypothesis(id="h"), Hypothesis(id="i", ref="nonesuch"), base="main")
-        with pytest.raises(UsageError, match=r"hypothesis\[1\].ref: .*nonesuch"):
+        with pytest.raises(UsageError, match=r"hypothesis 'i': .*nonesuch"):
             validate(bad, repository)
         with pytest.raises(InputFileError, match=r"plan.toml:7: hypothesis\[1\].ref: .*nonesuch") as caught:
             validate(evolve(bad, path="plan.toml", lines={"hypothesis[1].ref": 7}), repository)

@@ -222,7 +222,7 @@ class WorktreePool:
     def _choose(self, want: Want, run: str) -> Lease | None:
         with self._locked():
             # What is held here is known without a look at its record or its lock: else each slot would look at all.
-            own = {number: lease.slot for number, lease in dict(self._own).items()}
+            own = {number: lease.slot for number, lease in dict(self._own).items() if lease.is_held}
             slots = self._files.read_all(own)
             others = (slot for slot in slots if slot.number not in own)
             for slot in in_order_of_fitness(others, want, self._distance):

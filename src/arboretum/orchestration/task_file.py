@@ -40,7 +40,8 @@ def _read_json(path: str) -> TomlDocument:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
     except OSError as error:
-        raise InputFileError(f"the task file cannot be read: {error.strerror}", path=path) from error
+        hint = "name a file that you may read"
+        raise InputFileError(f"the task file cannot be read: {error.strerror}", path=path, hint=hint) from error
     except ValueError as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else None
         raise InputFileError(f"not valid JSON: {error}", path=path, line=line) from error
