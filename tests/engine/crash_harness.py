@@ -28,7 +28,8 @@ from arboretum.engine.journal import Journal, read_journal
 from arboretum.engine.local_executor import LocalExecutor
 from arboretum.engine.model import CommandSpec, Outcome, Trial, TrialRequest
 from arboretum.engine.pool import WorktreePool
-from arboretum.engine.store import ResultStore, RunRecord
+from arboretum.engine.store import ResultStore
+from arboretum.engine.store_records import RunRecord
 from arboretum.repository import Repository
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder
 from arboretum.values import Oid

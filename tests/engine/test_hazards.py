@@ -20,7 +20,8 @@ from arboretum.engine.local_executor import LocalExecutor
 from arboretum.engine.model import CommandSpec, Outcome, Trial, TrialRequest
 from arboretum.engine.pool import WorktreePool
 from arboretum.engine.slots import Want
-from arboretum.engine.store import ResultStore, RunRecord
+from arboretum.engine.store import ResultStore
+from arboretum.engine.store_records import RunRecord
 from arboretum.errors import ArboretumError, PoolError, StoreError
 from arboretum.repository import Repository
 from arboretum.testing.builders import CommitSpec, RepositoryBuilder

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from arboretum.engine.housekeeping import keep_house
 from arboretum.engine.journal import Journal
 from arboretum.engine.model import Outcome, Trial
-from arboretum.engine.store import ResultStore, Retention, RunRecord
+from arboretum.engine.store import ResultStore
+from arboretum.engine.store_records import Retention, RunRecord
 from arboretum.engine.store_schema import LATEST, STEPS
 from arboretum.errors import InvalidValueError, StoreError
 from tests.engine.test_hazards import read_only

@@ -8,7 +8,8 @@ import os
 import shutil
 
 from arboretum.engine.journal import Journal, run_folder
-from arboretum.engine.store import ResultStore, Retention
+from arboretum.engine.store import ResultStore
+from arboretum.engine.store_records import Retention
 from arboretum.errors import ArboretumError, StoreError
 
 _log = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from arboretum.engine.model import CommandSpec, Plan, Trial
 from arboretum.engine.result import NOT_KEPT, RunStatus
 from arboretum.engine.search import Strategy
 from arboretum.engine.signals import on_signals
-from arboretum.engine.store import ResultStore, RunRecord, store_path
+from arboretum.engine.store import ResultStore, store_path
+from arboretum.engine.store_records import RunRecord
 from arboretum.engine.variants import Variant
 from arboretum.errors import StoreError
 from arboretum.events import Observer, Observers
