@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from pathlib import Path
@@ -29,9 +30,11 @@ def test_two_hundred_at_once(runner: SubprocessRunner) -> None:
         return [r.exit_code for r in await asyncio.gather(*commands)]
 
     runner.run(CommandRequest(argv="true"))
+    gc.collect()  # what earlier tests have left to be closed
     before = len(os.listdir("/proc/self/fd"))
     assert asyncio.run(main()) == [0] * 200
-    assert len(os.listdir("/proc/self/fd")) == before
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_lines_arrive_as_they_come(runner: SubprocessRunner) -> None:
